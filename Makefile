@@ -1,0 +1,53 @@
+# One virtual environment for everything, made from the lock by the first target that needs it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all check bench system clean install lock format
+
+demo: install
+	$(BIN)/freshline demo
+
+test: install
+	$(PYTEST)
+
+test-all: install
+	$(PYTEST) -m "slow or not slow"
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	cd .dev && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The Debian packages that browser tests need; everything else is Python.
+system:
+	@command -v chromium >/dev/null || { \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Freshline needs Python 3.11 or newer; set PYTHON=/path/to/python3.11")'
+	test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Exact versions with hashes, and no registry address, for every Python from 3.11 on.
+lock:
+	test -x $(UV) || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --extra quant --group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .dev dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,223 @@
+"""The database of records: engine, transactions, clock and column types, alike on SQLite and Postgres.
+
+Owns how a transaction begins, commits and is tried again. Knows no table.
+
+`read` gives a snapshot for queries. `write` runs a function in one transaction and repeats it when the
+database asks for it (serialization failure, deadlock, busy file): the function must have no effect outside the
+database, because it may run more than once.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Engine
+from sqlmodel import SQLModel
+
+from .errors import NotStorable, StoreUnavailable
+
+T = TypeVar("T")
+
+# Constraints get the same names on both databases, so that migrations can speak of them.
+SQLModel.metadata.naming_convention = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+_WRITE_ATTEMPTS = 12
+_RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_SQLITE_BUSY_MS = 30_000
+_MAX_JSON_BYTES = 256 * 1024
+_MAX_JSON_DEPTH = 32
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC timestamp, to the microsecond, on both databases. A naive value is an error."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuse naive values; SQLite keeps UTC without an offset."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise NotStorable(f"the timestamp {value.isoformat()} has no time zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return an aware value."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def json_type() -> sa.types.TypeEngine[Any]:
+    """Return the column type for JSON: jsonb on Postgres, text on SQLite."""
+    return sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+
+def dump_json(value: Any) -> str:
+    """Return `value` as JSON that both databases accept, or refuse it for both.
+
+    Raises:
+        NotStorable: NaN or infinity, a NUL character, a lone surrogate, more than 256 KiB or 32 levels.
+    """
+    _check_json(value, depth=0)
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        size_bytes = len(text.encode())
+    except (TypeError, ValueError) as error:  # UnicodeEncodeError (a lone surrogate) is a ValueError
+        raise NotStorable(f"not JSON that can be stored: {error}") from None
+    if size_bytes > _MAX_JSON_BYTES:
+        raise NotStorable(f"the JSON value has {size_bytes:,} bytes; the limit is {_MAX_JSON_BYTES:,}")
+    return text
+
+
+class Database:
+    """One database of records. Makes no connection before the first use."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        sqlite_synchronous: str = "NORMAL",
+        pool_size: int = 10,
+    ) -> None:
+        self.engine = _make_engine(url, sqlite_synchronous=sqlite_synchronous, pool_size=pool_size)
+        self.dialect: str = self.engine.dialect.name
+        self._clock = clock
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: one snapshot on SQLite, read committed on Postgres.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        with self._connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a transaction that may write, once. Prefer `write`, which tries again when it must.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        with self._connect() as connection:
+            # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
+            with connection.execution_options(freshline_immediate=True).begin():
+                yield connection
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction, again when the database asks for it, and return its result.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or stayed busy.
+        """
+        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+            try:
+                with self.transaction() as connection:
+                    return work(connection)
+            except exc.DBAPIError as error:
+                if not _asks_for_retry(error):
+                    raise
+                if attempt == _WRITE_ATTEMPTS:
+                    raise StoreUnavailable(f"the database stayed busy for {attempt} attempts") from error
+                time.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
+        raise AssertionError("unreachable")
+
+    def now(self, connection: Connection) -> datetime:
+        """Return the database's time: one clock for all workers, whatever theirs say."""
+        if self._clock is not None:
+            return self._clock()
+        if self.dialect == "sqlite":
+            return datetime.now(UTC)  # the file is local: its clock is this machine's
+        now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
+        return now.astimezone(UTC)
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _connect(self) -> Iterator[Connection]:
+        try:
+            connection = self.engine.connect()
+        except exc.OperationalError as error:
+            shown = self.engine.url.render_as_string(hide_password=True)
+            raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
+        with connection:
+            yield connection
+
+
+def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database not in (None, "", ":memory:"):
+            directory = Path(str(parsed.database)).parent
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreUnavailable(f"cannot make the directory {directory}: {error.strerror}") from None
+        engine = sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20)
+        _prepare_sqlite(engine, synchronous=sqlite_synchronous)
+        return engine
+    return sa.create_engine(
+        parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20, pool_pre_ping=True
+    )
+
+
+def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def set_pragmas(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # SQLAlchemy's BEGIN below is the only one
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        options: Mapping[str, Any] = connection.get_execution_options()
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("freshline_immediate") else "BEGIN")
+
+
+def _asks_for_retry(error: exc.DBAPIError) -> bool:
+    original = error.orig
+    if getattr(original, "sqlstate", None) in _RETRIED_SQLSTATES:
+        return True
+    return "database is locked" in str(original) or "database table is locked" in str(original)
+
+
+def _check_json(value: Any, *, depth: int) -> None:
+    if depth > _MAX_JSON_DEPTH:
+        raise NotStorable(f"the JSON value is nested deeper than {_MAX_JSON_DEPTH} levels")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise NotStorable("text with a NUL character cannot be stored")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise NotStorable(f"JSON keys are text; {key!r} is not")
+            _check_json(key, depth=depth)
+            _check_json(item, depth=depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_json(item, depth=depth + 1)
