@@ -1,0 +1,92 @@
+"""The graph of deployments: closures, execution order in parallel batches, refusal of cycles.
+
+Reads and writes edges in the caller's transaction. Knows nothing of freshness.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..storage.errors import InvalidInput
+from .models import Deployment, Edge
+
+_EDGE = Edge.__table__  # type: ignore[attr-defined]
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+
+
+def downstream_of(connection: Connection, deployment_ids: Iterable[UUID]) -> set[UUID]:
+    """Return all deployments that read these, directly or through others; without the given ones."""
+    start = set(deployment_ids)
+    return _closure(connection, start, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id) - start
+
+
+def upstream_of(connection: Connection, deployment_ids: Iterable[UUID]) -> set[UUID]:
+    """Return all deployments that these read, directly or through others; without the given ones."""
+    start = set(deployment_ids)
+    return _closure(connection, start, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id) - start
+
+
+def edges_into(connection: Connection, deployment_ids: Collection[UUID]) -> list[Any]:
+    """Return the edges whose downstream is one of these: rows of `edge`, ordered by downstream and role."""
+    query = (
+        sa.select(_EDGE)
+        .where(_EDGE.c.deployment_id.in_(list(deployment_ids)))
+        .order_by(_EDGE.c.deployment_id, _EDGE.c.role)
+    )
+    return list(connection.execute(query))
+
+
+def batches(upstreams: Mapping[UUID, Collection[UUID]]) -> list[list[UUID]]:
+    """Order deployments so that each batch needs only earlier ones; those in a batch may run in parallel.
+
+    `upstreams` maps each deployment to those that it reads; upstreams that are no keys are left out.
+
+    Raises:
+        InvalidInput: the deployments form a cycle.
+    """
+    sorter = TopologicalSorter({node: [u for u in ups if u in upstreams] for node, ups in upstreams.items()})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise InvalidInput(f"the deployments form a cycle: {' -> '.join(map(str, error.args[1]))}") from None
+    ordered: list[list[UUID]] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        ordered.append(ready)
+        sorter.done(*ready)
+    return ordered
+
+
+def refuse_cycle(connection: Connection) -> None:
+    """Check the whole graph after edges were changed in this transaction.
+
+    Raises:
+        InvalidInput: an edge closes a cycle; the message shows the path by deployment keys.
+    """
+    reads: dict[UUID, list[UUID]] = {}
+    for edge in connection.execute(sa.select(_EDGE.c.deployment_id, _EDGE.c.upstream_id)):
+        reads.setdefault(edge.deployment_id, []).append(edge.upstream_id)
+    try:
+        TopologicalSorter(reads).prepare()
+    except CycleError as error:
+        # graphlib lists the cycle from upstream to downstream.
+        path: list[UUID] = error.args[1]
+        query = sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.key).where(_DEPLOYMENT.c.id.in_(path))
+        keys = {row.id: row.key for row in connection.execute(query)}
+        shown = " -> ".join(keys.get(node, str(node)) for node in path)
+        raise InvalidInput(f"these deployments would read each other in a cycle: {shown}") from None
+
+
+def _closure(
+    connection: Connection, start: set[UUID], *, near: sa.Column[UUID], far: sa.Column[UUID]
+) -> set[UUID]:
+    if not start:
+        return set()
+    # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
+    reached = sa.select(far.label("id")).where(near.in_(list(start))).cte("reached", recursive=True)
+    reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
+    return set(connection.execute(sa.select(reached.c.id)).scalars())

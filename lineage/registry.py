@@ -1,0 +1,198 @@
+"""What is registered: resources, deployments and their declared edges, written as a whole.
+
+One call per catalogue, in the caller's transaction: new and changed deployments are written, those that disappeared
+are retired (their runs and versions stay), a returning one is restored, cycles are refused, and staleness follows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from ..storage.errors import NotFound
+from ..storage.ids import new_id
+from ..storage.words import DeploymentKind, EdgeKind, ResourceKind
+from . import graph, staleness
+from .models import Deployment, DeploymentState, Edge, Resource
+
+_RESOURCE = Resource.__table__  # type: ignore[attr-defined]
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_EDGE = Edge.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class DeclaredEdge:
+    """This deployment reads `upstream` in a role."""
+
+    role: str
+    upstream: str
+    """Key of the upstream."""
+    kind: EdgeKind = EdgeKind.DATA
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A deployment as its catalogue declares it."""
+
+    key: str
+    kind: DeploymentKind
+    resource: str
+    resource_kind: ResourceKind
+    declaration_digest: str
+    declaration: Mapping[str, Any] = field(default_factory=dict)
+    parameter_schema: Mapping[str, Any] = field(default_factory=dict)
+    policy: Mapping[str, Any] | None = None
+    edges: Sequence[DeclaredEdge] = ()
+    prefect_name: str | None = None
+    prefect_deployment_id: UUID | None = None
+    external: bool = False
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What a registration did, by deployment key."""
+
+    created: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    retired: tuple[str, ...]
+
+
+def register(
+    connection: Connection,
+    declared: Iterable[Declared],
+    *,
+    tenant_id: str,
+    now: datetime,
+    retire_missing: bool = True,
+) -> Registered:
+    """Write a whole catalogue in the caller's transaction.
+
+    Raises:
+        NotFound: an edge names an upstream that is neither declared nor registered.
+        InvalidInput: the edges close a cycle; the message shows the path.
+    """
+    wanted = {item.key: item for item in declared}
+    known = {row.key: row for row in deployments(connection, tenant_id=tenant_id, include_retired=True)}
+    created = [key for key in wanted if key not in known]
+    changed = [key for key, item in wanted.items() if key in known and _differs(known[key], item)]
+    ids = {key: row.id for key, row in known.items()} | {key: new_id() for key in created}
+    for key, item in wanted.items():
+        _write(connection, ids[key], item, tenant_id=tenant_id, now=now, is_new=key in created)
+    for key, item in wanted.items():
+        _write_edges(connection, ids[key], item, ids)
+    gone = [key for key, row in known.items() if key not in wanted and row.retired_at is None]
+    retired = gone if retire_missing else []
+    if retired:
+        connection.execute(
+            sa.update(_DEPLOYMENT)
+            .where(_DEPLOYMENT.c.id.in_([ids[key] for key in retired]))
+            .values(retired_at=now)
+        )
+    graph.refuse_cycle(connection)
+    staleness.propagate(connection, [ids[key] for key in (*wanted, *retired)], now=now)
+    unchanged = [key for key in wanted if key not in created and key not in changed]
+    return Registered(tuple(created), tuple(changed), tuple(unchanged), tuple(retired))
+
+
+def deployments(connection: Connection, *, tenant_id: str, include_retired: bool = False) -> list[Row[Any]]:
+    """Return the rows of `deployment`, ordered by key."""
+    query = sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.tenant_id == tenant_id).order_by(_DEPLOYMENT.c.key)
+    if not include_retired:
+        query = query.where(_DEPLOYMENT.c.retired_at.is_(None))
+    return list(connection.execute(query))
+
+
+def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
+    """Return the row of one deployment that is not retired.
+
+    Raises:
+        NotFound: with the nearest keys.
+    """
+    query = sa.select(_DEPLOYMENT).where(
+        _DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == key, _DEPLOYMENT.c.retired_at.is_(None)
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        known = [other.key for other in deployments(connection, tenant_id=tenant_id)]
+        raise NotFound("deployment", key, known=known)
+    return row
+
+
+def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Row[Any] | None:
+    """Return the row of the deployment that Prefect knows by this id, if it is ours."""
+    query = sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.prefect_deployment_id == prefect_deployment_id)
+    return connection.execute(query).one_or_none()
+
+
+def _differs(row: Row[Any], item: Declared) -> bool:
+    return row.declaration_digest != item.declaration_digest or row.retired_at is not None or row.policy != item.policy
+
+
+def _write(
+    connection: Connection, deployment_id: UUID, item: Declared, *, tenant_id: str, now: datetime, is_new: bool
+) -> None:
+    values = {
+        "kind": item.kind,
+        "resource_id": _resource_id(connection, item, tenant_id=tenant_id, now=now),
+        "prefect_name": item.prefect_name,
+        "prefect_deployment_id": item.prefect_deployment_id,
+        "external": item.external,
+        "declaration": dict(item.declaration),
+        "declaration_digest": item.declaration_digest,
+        "parameter_schema": dict(item.parameter_schema),
+        "policy": dict(item.policy) if item.policy is not None else None,
+        "registered_at": now,
+        "retired_at": None,
+    }
+    if is_new:
+        row = {"id": deployment_id, "tenant_id": tenant_id, "key": item.key, **values}
+        connection.execute(sa.insert(_DEPLOYMENT).values(row))
+        # Through the model, so that a state begins with the defaults that the model states.
+        state = DeploymentState(deployment_id=deployment_id).model_dump()
+        connection.execute(sa.insert(_STATE).values(state))
+    else:
+        connection.execute(sa.update(_DEPLOYMENT).where(_DEPLOYMENT.c.id == deployment_id).values(values))
+
+
+def _resource_id(connection: Connection, item: Declared, *, tenant_id: str, now: datetime) -> UUID:
+    query = sa.select(_RESOURCE.c.id).where(
+        _RESOURCE.c.tenant_id == tenant_id, _RESOURCE.c.name == item.resource
+    )
+    known = connection.execute(query).scalar_one_or_none()
+    if known is not None:
+        return known
+    resource_id = new_id()
+    connection.execute(
+        sa.insert(_RESOURCE).values(
+            id=resource_id, tenant_id=tenant_id, name=item.resource, kind=item.resource_kind, created_at=now
+        )
+    )
+    return resource_id
+
+
+def _write_edges(connection: Connection, deployment_id: UUID, item: Declared, ids: Mapping[str, UUID]) -> None:
+    roles = [edge.role for edge in item.edges]
+    # A declared role takes the place of an observed one; observed edges in other roles stay.
+    connection.execute(
+        sa.delete(_EDGE).where(
+            _EDGE.c.deployment_id == deployment_id, sa.or_(_EDGE.c.observed.is_(False), _EDGE.c.role.in_(roles))
+        )
+    )
+    for edge in item.edges:
+        if edge.upstream not in ids:
+            raise NotFound(f"upstream of {item.key}", edge.upstream, known=ids)
+        connection.execute(
+            sa.insert(_EDGE).values(
+                deployment_id=deployment_id,
+                role=edge.role,
+                upstream_id=ids[edge.upstream],
+                kind=edge.kind,
+                observed=False,
+            )
+        )

@@ -1,0 +1,285 @@
+"""The rule of staleness, and its propagation in the caller's transaction.
+
+The rule is a pure function of facts: digests decide, never timestamps. Propagation loads the facts of everything
+that a change can reach, applies the rule from upstream to downstream and writes the differences. A cause is removed
+in the transaction that removes its reason; a deployment with no cause left is ready without running.
+
+Lock first, read afterwards: the states of the affected deployments are locked in id order, so that two completions
+that reach the same deployments follow one another instead of deadlocking or overwriting each other's view.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from . import graph
+from .models import Cause, CauseKind, Deployment, DeploymentState, Freshness, Version, VersionInput
+
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_VERSION = Version.__table__  # type: ignore[attr-defined]
+_INPUT = VersionInput.__table__  # type: ignore[attr-defined]
+_CAUSE = Cause.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """What the current version read in one role."""
+
+    digest: str
+    """Digest of the version that was read."""
+    withdrawn_version_id: UUID | None = None
+    """That version, when it was withdrawn."""
+
+
+@dataclass(frozen=True)
+class UpstreamFacts:
+    """What the rule needs to know of an upstream."""
+
+    digest: str | None
+    """Digest of its current version; none before the first."""
+    version_id: UUID | None
+    """Its current version."""
+    run_id: UUID | None
+    """The run that published it."""
+    is_stale: bool
+    is_retired: bool
+
+
+@dataclass(frozen=True)
+class DeploymentFacts:
+    """What the rule needs to know of the deployment itself."""
+
+    version_id: UUID | None
+    """Its current version; without one it is not initialized and never stale."""
+    declaration_changed: bool
+    """Its declaration is not the one that the current version was built with."""
+    lapsed: bool
+    """Its policy has lapsed."""
+    source_delayed: bool
+    upstreams: Mapping[str, UUID]
+    """Role -> upstream, by the edges as they are now."""
+    inputs: Mapping[str, InputFacts]
+    """Role -> what the current version read."""
+
+
+@dataclass(frozen=True)
+class FoundCause:
+    """One reason that the rule found."""
+
+    kind: CauseKind
+    role: str = ""
+    upstream_id: UUID | None = None
+    origin_run_id: UUID | None = None
+    origin_version_id: UUID | None = None
+
+
+def causes_of(facts: DeploymentFacts, upstreams: Mapping[UUID, UpstreamFacts]) -> list[FoundCause]:
+    """Apply the rule: return every reason why this deployment is stale."""
+    if facts.version_id is None:
+        return []
+    found: list[FoundCause] = []
+    if facts.declaration_changed:
+        found.append(FoundCause(CauseKind.DECLARATION_CHANGED))
+    if facts.lapsed:
+        found.append(FoundCause(CauseKind.EXPIRED))
+    for role, upstream_id in facts.upstreams.items():
+        upstream = upstreams[upstream_id]
+        about = FoundCause(
+            CauseKind.INPUT_CHANGED,
+            role=role,
+            upstream_id=upstream_id,
+            origin_run_id=upstream.run_id,
+            origin_version_id=upstream.version_id,
+        )
+        read = facts.inputs.get(role)
+        if read is not None and read.withdrawn_version_id is not None:
+            found.append(
+                replace(about, kind=CauseKind.WITHDRAWN, origin_run_id=None, origin_version_id=read.withdrawn_version_id)
+            )
+        if upstream.is_retired:
+            found.append(replace(about, kind=CauseKind.MISSING_INPUT, origin_run_id=None, origin_version_id=None))
+            continue
+        if read is not None and upstream.digest is not None and read.digest != upstream.digest:
+            found.append(about)
+        if upstream.is_stale:
+            found.append(replace(about, kind=CauseKind.UPSTREAM_STALE))
+    return found
+
+
+def freshness_of(facts: DeploymentFacts, causes: Sequence[FoundCause]) -> Freshness:
+    """Return the freshness that follows from the causes."""
+    if facts.version_id is None:
+        return Freshness.NOT_INITIALIZED
+    if causes:
+        return Freshness.STALE
+    return Freshness.SOURCE_DELAYED if facts.source_delayed else Freshness.READY
+
+
+@dataclass(frozen=True)
+class Change:
+    """A deployment whose freshness changed."""
+
+    deployment_id: UUID
+    before: Freshness
+    after: Freshness
+
+
+def lock_affected(connection: Connection, deployment_ids: Iterable[UUID]) -> list[UUID]:
+    """Lock the states of these deployments and of all downstream of them, in id order; return their ids.
+
+    On SQLite the write transaction holds the only lock there is.
+    """
+    start = set(deployment_ids)
+    affected = sorted(start | graph.downstream_of(connection, start))
+    connection.execute(
+        sa.select(_STATE.c.deployment_id)
+        .where(_STATE.c.deployment_id.in_(affected))
+        .order_by(_STATE.c.deployment_id)
+        .with_for_update(key_share=True)
+    ).fetchall()
+    return affected
+
+
+def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:
+    """Recompute the causes of these deployments and of all downstream of them; return what changed.
+
+    Runs in the caller's transaction, after the caller's writes.
+    """
+    affected = lock_affected(connection, deployment_ids)
+    facts, upstreams = _load(connection, affected, now=now)
+    stored = _stored_causes(connection, affected)
+    changes: list[Change] = []
+    for batch in graph.batches({node: set(facts[node].upstreams.values()) for node in affected if node in facts}):
+        for node in batch:
+            found = causes_of(facts[node], upstreams)
+            after = freshness_of(facts[node], found)
+            _write_causes(connection, node, found, stored.get(node, {}), now=now)
+            before = facts[node].freshness
+            if after != before:
+                connection.execute(
+                    sa.update(_STATE).where(_STATE.c.deployment_id == node).values(freshness=after)
+                )
+                changes.append(Change(node, before, after))
+            # What comes next in the order sees this result.
+            upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
+    return changes
+
+
+@dataclass(frozen=True)
+class _Loaded(DeploymentFacts):
+    freshness: Freshness = Freshness.NOT_INITIALIZED
+
+
+def _load(
+    connection: Connection, affected: Sequence[UUID], *, now: datetime
+) -> tuple[dict[UUID, _Loaded], dict[UUID, UpstreamFacts]]:
+    roles: dict[UUID, dict[str, UUID]] = {node: {} for node in affected}
+    for edge in graph.edges_into(connection, affected):
+        roles[edge.deployment_id][edge.role] = edge.upstream_id
+    involved = set(affected) | {upstream for by_role in roles.values() for upstream in by_role.values()}
+    rows = connection.execute(
+        sa.select(
+            _STATE.c.deployment_id,
+            _STATE.c.version_id,
+            _STATE.c.freshness,
+            _STATE.c.source_delayed,
+            _STATE.c.lapses_at,
+            _DEPLOYMENT.c.declaration_digest,
+            _DEPLOYMENT.c.retired_at,
+            _VERSION.c.digest,
+            _VERSION.c.run_id,
+            _VERSION.c.declaration_digest.label("built_with"),
+        )
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
+        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+        .where(_STATE.c.deployment_id.in_(involved), _STATE.c.partition == "")
+    ).fetchall()
+    reads = _inputs_of(connection, [row.version_id for row in rows if row.version_id is not None])
+    upstreams = {
+        row.deployment_id: UpstreamFacts(
+            digest=row.digest,
+            version_id=row.version_id,
+            run_id=row.run_id,
+            is_stale=row.freshness == Freshness.STALE,
+            is_retired=row.retired_at is not None,
+        )
+        for row in rows
+    }
+    facts = {
+        row.deployment_id: _Loaded(
+            version_id=row.version_id,
+            declaration_changed=row.version_id is not None and row.built_with != row.declaration_digest,
+            lapsed=row.lapses_at is not None and row.lapses_at <= now,
+            source_delayed=row.source_delayed,
+            upstreams=roles[row.deployment_id],
+            inputs=reads.get(row.version_id, {}),
+            freshness=Freshness(row.freshness),
+        )
+        for row in rows
+        if row.deployment_id in roles
+    }
+    return facts, upstreams
+
+
+def _inputs_of(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID, dict[str, InputFacts]]:
+    reads: dict[UUID, dict[str, InputFacts]] = {}
+    for row in connection.execute(
+        sa.select(_INPUT.c.version_id, _INPUT.c.role, _VERSION.c.id, _VERSION.c.digest, _VERSION.c.withdrawn_at)
+        .join(_VERSION, _VERSION.c.id == _INPUT.c.input_version_id)
+        .where(_INPUT.c.version_id.in_(version_ids))
+    ):
+        withdrawn = row.id if row.withdrawn_at is not None else None
+        reads.setdefault(row.version_id, {})[row.role] = InputFacts(row.digest, withdrawn)
+    return reads
+
+
+def _stored_causes(connection: Connection, affected: Sequence[UUID]) -> dict[UUID, dict[tuple[str, str], Any]]:
+    stored: dict[UUID, dict[tuple[str, str], Any]] = {}
+    for row in connection.execute(sa.select(_CAUSE).where(_CAUSE.c.deployment_id.in_(affected))):
+        stored.setdefault(row.deployment_id, {})[row.kind, row.role] = row
+    return stored
+
+
+def _write_causes(
+    connection: Connection,
+    node: UUID,
+    found: Sequence[FoundCause],
+    stored: Mapping[tuple[str, str], Any],
+    *,
+    now: datetime,
+) -> None:
+    wanted = {(cause.kind.value, cause.role): cause for cause in found}
+    for key, row in stored.items():
+        cause = wanted.get(key)
+        if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
+            kind, role = key
+            connection.execute(
+                sa.delete(_CAUSE).where(
+                    _CAUSE.c.deployment_id == node, _CAUSE.c.kind == kind, _CAUSE.c.role == role
+                )
+            )
+        else:
+            del wanted[key]
+    if wanted:
+        connection.execute(
+            sa.insert(_CAUSE),
+            [
+                {
+                    "deployment_id": node,
+                    "partition": "",
+                    "kind": cause.kind,
+                    "role": cause.role,
+                    "upstream_id": cause.upstream_id,
+                    "origin_run_id": cause.origin_run_id,
+                    "origin_version_id": cause.origin_version_id,
+                    "since": now,
+                }
+                for cause in wanted.values()
+            ],
+        )

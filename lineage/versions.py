@@ -1,0 +1,270 @@
+"""Versions: publishing them, the current one, and what they were built from.
+
+A version is inserted once and never changed, but for its withdrawal. The pointer to the current version only moves
+forward: to a higher fence, never to a run that read older data.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from ..storage.errors import InvalidInput, NotFound
+from ..storage.ids import new_id
+from .freshness import parse_policy
+from .models import Deployment, DeploymentState, Edge, Version, VersionInput
+
+_VERSION = Version.__table__  # type: ignore[attr-defined]
+_INPUT = VersionInput.__table__  # type: ignore[attr-defined]
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_EDGE = Edge.__table__  # type: ignore[attr-defined]
+
+_REFERENCE = re.compile(r"(?P<key>[^@]+?)(?:@v(?P<number>\d+))?$")
+
+
+@dataclass(frozen=True)
+class Input:
+    """A version that was read."""
+
+    role: str
+    upstream_id: UUID
+    version_id: UUID
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What a completed run publishes."""
+
+    deployment_id: UUID
+    run_id: UUID
+    fence: int
+    digest: str
+    declaration_digest: str
+    inputs: Sequence[Input] = ()
+    base_version_id: UUID | None = None
+    rows: int | None = None
+    size_bytes: int | None = None
+    data_start: date | None = None
+    data_end: date | None = None
+    source_delayed: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version that was inserted."""
+
+    version_id: UUID
+    number: int
+    is_current: bool
+    """False when a newer run, or another one on the same base, has published before: superseded."""
+
+
+def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Published:
+    """Insert a version with its inputs and move the pointer to it, in the caller's transaction.
+
+    The caller holds the lock of the deployment's state (`staleness.lock_affected`) and propagates afterwards.
+    A version built on a base becomes current only while that base still is: no append is lost silently.
+    """
+    is_this = sa.and_(_STATE.c.deployment_id == new.deployment_id, _STATE.c.partition == "")
+    number = connection.execute(
+        sa.update(_STATE).where(is_this).values(next_number=_STATE.c.next_number + 1).returning(_STATE.c.next_number)
+    ).scalar_one()
+    version_id = new_id()
+    connection.execute(
+        sa.insert(_VERSION).values(
+            id=version_id,
+            deployment_id=new.deployment_id,
+            partition="",
+            number=number,
+            run_id=new.run_id,
+            fence=new.fence,
+            base_version_id=new.base_version_id,
+            digest=new.digest,
+            declaration_digest=new.declaration_digest,
+            rows=new.rows,
+            size_bytes=new.size_bytes,
+            data_start=new.data_start,
+            data_end=new.data_end,
+            created_at=now,
+        )
+    )
+    if new.inputs:
+        connection.execute(
+            sa.insert(_INPUT),
+            [
+                {
+                    "version_id": version_id,
+                    "role": read.role,
+                    "upstream_id": read.upstream_id,
+                    "input_version_id": read.version_id,
+                }
+                for read in new.inputs
+            ],
+        )
+    move = sa.update(_STATE).where(is_this, _STATE.c.fence < new.fence)
+    if new.base_version_id is not None:
+        move = move.where(_STATE.c.version_id == new.base_version_id)
+    moved = connection.execute(
+        move.values(
+            version_id=version_id,
+            fence=new.fence,
+            source_delayed=new.source_delayed,
+            lapses_at=_lapse(connection, new, now=now),
+        )
+    )
+    return Published(version_id, number, is_current=moved.rowcount == 1)
+
+
+def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[Input]) -> None:
+    """Record that a run read upstreams in roles that were not declared."""
+    known = set(connection.execute(sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == deployment_id)).scalars())
+    for read in reads:
+        if read.role not in known:
+            connection.execute(
+                sa.insert(_EDGE).values(
+                    deployment_id=deployment_id,
+                    role=read.role,
+                    upstream_id=read.upstream_id,
+                    kind="data",
+                    observed=True,
+                )
+            )
+
+
+def current_version(connection: Connection, deployment_id: UUID) -> Row[Any] | None:
+    """Return the row of the deployment's current version."""
+    query = (
+        sa.select(_VERSION)
+        .join(_STATE, _STATE.c.version_id == _VERSION.c.id)
+        .where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
+    )
+    return connection.execute(query).one_or_none()
+
+
+def version_of_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
+    """Return the row of the version that a run published."""
+    return connection.execute(sa.select(_VERSION).where(_VERSION.c.run_id == run_id)).one_or_none()
+
+
+def resolve(connection: Connection, reference: str, *, tenant_id: str) -> Row[Any]:
+    """Return the row of the version that `refresh/prices` (the current one) or `refresh/prices@v12` means.
+
+    Raises:
+        InvalidInput: the text is no reference to a version.
+        NotFound: there is no such deployment or version.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InvalidInput(f"{reference!r} is no version; write refresh/prices or refresh/prices@v12")
+    deployment_id = connection.execute(
+        sa.select(_DEPLOYMENT.c.id).where(
+            _DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == match["key"]
+        )
+    ).scalar_one_or_none()
+    if deployment_id is None:
+        query = sa.select(_DEPLOYMENT.c.key).where(_DEPLOYMENT.c.tenant_id == tenant_id)
+        raise NotFound("deployment", match["key"], known=connection.execute(query).scalars())
+    if match["number"] is None:
+        row = current_version(connection, deployment_id)
+    else:
+        row = connection.execute(
+            sa.select(_VERSION).where(
+                _VERSION.c.deployment_id == deployment_id,
+                _VERSION.c.partition == "",
+                _VERSION.c.number == int(match["number"]),
+            )
+        ).one_or_none()
+    if row is None:
+        raise NotFound("version", reference)
+    return row
+
+
+@dataclass(frozen=True)
+class InputVersion:
+    """One version that went into another one."""
+
+    depth: int
+    """1 for what was read directly."""
+    role: str
+    """The role that its reader read it in."""
+    key: str
+    """Its deployment."""
+    number: int
+    version_id: UUID
+    run_id: UUID
+    """The run that published it."""
+    digest: str
+    data_end: date | None
+    created_at: datetime
+    is_current: bool
+    """It is still the current version of its deployment, or has the same digest as that."""
+
+
+def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = True) -> list[InputVersion]:
+    """Return what went into a version, nearest first; each version once per role, down to the sources."""
+    start = sa.select(
+        _INPUT.c.input_version_id.label("id"), _INPUT.c.role, sa.literal(1).label("depth")
+    ).where(_INPUT.c.version_id == version_id)
+    if recursive:
+        reached = start.cte("reached", recursive=True)
+        # Bounded by UNION over (id, role, depth): a graph has no path longer than its depth.
+        reached = reached.union(
+            sa.select(_INPUT.c.input_version_id, _INPUT.c.role, reached.c.depth + 1).join(
+                reached, _INPUT.c.version_id == reached.c.id
+            )
+        )
+    else:
+        reached = start.cte("reached")
+    nearest = (
+        sa.select(reached.c.id, reached.c.role, sa.func.min(reached.c.depth).label("depth"))
+        .group_by(reached.c.id, reached.c.role)
+        .subquery()
+    )
+    current = _VERSION.alias("current")
+    query = (
+        sa.select(
+            nearest.c.depth,
+            nearest.c.role,
+            _DEPLOYMENT.c.key,
+            _VERSION,
+            sa.func.coalesce(current.c.digest == _VERSION.c.digest, sa.false()).label("is_current"),
+        )
+        .join(_VERSION, _VERSION.c.id == nearest.c.id)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id)
+        .outerjoin(
+            _STATE,
+            sa.and_(_STATE.c.deployment_id == _VERSION.c.deployment_id, _STATE.c.partition == _VERSION.c.partition),
+        )
+        .outerjoin(current, current.c.id == _STATE.c.version_id)
+        .order_by(nearest.c.depth, _DEPLOYMENT.c.key, nearest.c.role)
+    )
+    return [
+        InputVersion(
+            depth=row.depth,
+            role=row.role,
+            key=row.key,
+            number=row.number,
+            version_id=row.id,
+            run_id=row.run_id,
+            digest=row.digest,
+            data_end=row.data_end,
+            created_at=row.created_at,
+            is_current=bool(row.is_current),
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _lapse(connection: Connection, new: NewVersion, *, now: datetime) -> datetime | None:
+    policy = connection.execute(
+        sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == new.deployment_id)
+    ).scalar_one()
+    if policy is None:
+        return None
+    return parse_policy(policy).lapses_at(run_at=now, data_date=new.data_end)

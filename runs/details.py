@@ -1,0 +1,183 @@
+"""The seven run types: which deployment kind makes which, and the columns of its own that each has.
+
+SQLModel has no table inheritance worth using: each type is a 1:1 table beside `run`. Its facts are stated once, in a
+schema class that validates (a table class does not); the table adds the run's id.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from pydantic import ConfigDict, ValidationError
+from sqlmodel import Field, SQLModel
+
+from ..storage.database import json_type
+from ..storage.errors import InvalidInput
+from ..storage.words import DeploymentKind
+
+
+class Detail(SQLModel):
+    """What all details share: unknown facts are refused, absent ones are null."""
+
+    model_config = ConfigDict(extra="forbid")  # type: ignore[assignment]  # SQLModel's own config type adds keys
+
+
+class PipelineDetail(Detail):
+    """Facts of a PipelineRun."""
+
+    update_mode: str | None = None
+    """incremental or full."""
+    last_data_date: date | None = None
+    """Last data date of the version."""
+    rows_inserted: int | None = None
+    """New rows."""
+
+
+class ExperimentDetail(Detail):
+    """Facts of an ExperimentRun."""
+
+    rows_computed: int | None = None
+    """Rows that the study looked at."""
+
+
+class TrainingDetail(Detail):
+    """Facts of a TrainingRun."""
+
+    num_features: int | None = None
+    """Features of the model."""
+    training_samples: int | None = None
+    """Samples that it was fitted on."""
+    validation_samples: int | None = None
+    """Samples that it was judged on."""
+
+
+class InferenceDetail(Detail):
+    """Facts of an InferenceRun."""
+
+    num_predictions: int | None = None
+    """Rows predicted."""
+    model_version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """The version of the model that predicted: the upstream of kind training."""
+
+
+class MonitoringDetail(Detail):
+    """Facts of a MonitoringRun."""
+
+    monitoring_type: str | None = None
+    """model_drift, data_quality or performance."""
+    alerts: list[dict[str, Any]] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    """What was raised."""
+
+
+class PortfolioOptimizationDetail(Detail):
+    """Facts of a PortfolioOptimizationRun."""
+
+    solver_status: str | None = None
+    """What the solver said."""
+    constraints: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    """The limits that the weights obey."""
+    turnover: float | None = None
+    """Turnover of the last rebalance."""
+
+
+class BacktestDetail(Detail):
+    """Facts of a BacktestRun."""
+
+    start_date: date | None = None
+    """First day of the simulation."""
+    end_date: date | None = None
+    """Last day of the simulation."""
+    num_trades: int | None = None
+    """Trades made."""
+
+
+class PipelineRun(PipelineDetail, table=True):
+    """Brings a dataset or signal up to date."""
+
+    __tablename__ = "pipeline_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class ExperimentRun(ExperimentDetail, table=True):
+    """Computes an experiment."""
+
+    __tablename__ = "experiment_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class TrainingRun(TrainingDetail, table=True):
+    """Fits a model."""
+
+    __tablename__ = "training_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class InferenceRun(InferenceDetail, table=True):
+    """Predicts with a model."""
+
+    __tablename__ = "inference_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class MonitoringRun(MonitoringDetail, table=True):
+    """Watches a model or dataset."""
+
+    __tablename__ = "monitoring_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class PortfolioOptimizationRun(PortfolioOptimizationDetail, table=True):
+    """Chooses portfolio weights."""
+
+    __tablename__ = "portfolio_optimization_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+class BacktestRun(BacktestDetail, table=True):
+    """Simulates trading over past prices."""
+
+    __tablename__ = "backtest_run"
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+
+
+TABLE_OF: Mapping[DeploymentKind, type[SQLModel]] = {
+    DeploymentKind.REFRESH: PipelineRun,
+    DeploymentKind.PREVIEW: ExperimentRun,
+    DeploymentKind.TRAINING: TrainingRun,
+    DeploymentKind.INFERENCE: InferenceRun,
+    DeploymentKind.MONITORING: MonitoringRun,
+    DeploymentKind.OPTIMIZE: PortfolioOptimizationRun,
+    DeploymentKind.BACKTEST: BacktestRun,
+}
+"""The detail table of each kind; its class name is the run type."""
+
+SCHEMA_OF: Mapping[DeploymentKind, type[Detail]] = {
+    DeploymentKind.REFRESH: PipelineDetail,
+    DeploymentKind.PREVIEW: ExperimentDetail,
+    DeploymentKind.TRAINING: TrainingDetail,
+    DeploymentKind.INFERENCE: InferenceDetail,
+    DeploymentKind.MONITORING: MonitoringDetail,
+    DeploymentKind.OPTIMIZE: PortfolioOptimizationDetail,
+    DeploymentKind.BACKTEST: BacktestDetail,
+}
+"""What validates the facts of each kind."""
+
+
+def run_type(kind: DeploymentKind | str) -> str:
+    """Return the run type of a deployment kind, such as `BacktestRun`."""
+    return TABLE_OF[DeploymentKind(kind)].__name__
+
+
+def valid_detail(kind: DeploymentKind | str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that were given, validated; those of them that belong to no column are refused.
+
+    Raises:
+        InvalidInput: a fact is unknown to this run type or has the wrong type.
+    """
+    try:
+        detail = SCHEMA_OF[DeploymentKind(kind)].model_validate(dict(facts))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"{run_type(kind)}.{first['loc'][0]}: {first['msg']} (got {first['input']!r})") from None
+    return detail.model_dump(exclude_unset=True)

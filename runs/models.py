@@ -1,0 +1,236 @@
+"""The tables of the runs: the record, its typed details, its events, what it read, and what is to be sent.
+
+    run ──1 pipeline_run | experiment_run | … (one detail table per run type, in `details`)
+     ├──< run_event        numbered from 1 without gaps
+     ├──< run_input        pinned and actually read versions
+     ├──< run_dependency   upstreams that a waiting run waits for
+     └──< metric           latest value per name
+    outbox                 what leaves: written with the change that causes it
+"""
+
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from ..storage.database import UtcDateTime, json_type
+from .status import LEASED, TERMINAL
+
+
+def _in(statuses: frozenset[Any]) -> str:
+    return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
+
+
+class Store(SQLModel, table=True):
+    """The identity of this database: a worker that reaches another one must not write to it."""
+
+    id: UUID = Field(primary_key=True)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Run(SQLModel, table=True):
+    """One execution of a deployment; immutable once its status is terminal."""
+
+    __table_args__ = (
+        sa.UniqueConstraint("tenant_id", "idempotency_key"),
+        sa.UniqueConstraint("flow_run_id", "generation"),
+        sa.CheckConstraint(f"(status IN {_in(TERMINAL)}) = (ended_at IS NOT NULL)", name="ended"),
+        sa.CheckConstraint(f"(status IN {_in(TERMINAL)}) = (stop_reason IS NOT NULL)", name="stop_reason"),
+        # A run that never beat is not immortal.
+        sa.CheckConstraint(f"(status IN {_in(LEASED)}) = (lease_until IS NOT NULL)", name="leased"),
+        sa.Index(
+            "ix_run_lease_until",
+            "lease_until",
+            sqlite_where=sa.text(f"status IN {_in(LEASED)}"),
+            postgresql_where=sa.text(f"status IN {_in(LEASED)}"),
+        ),
+        sa.Index(
+            "ix_run_active",
+            "deployment_id",
+            sqlite_where=sa.text("ended_at IS NULL"),
+            postgresql_where=sa.text("ended_at IS NULL"),
+        ),
+        sa.Index("ix_run_deployment_id_id", "deployment_id", "id"),
+    )
+
+    id: UUID = Field(primary_key=True)
+    """UUIDv7: sorts by creation; shown as `run-…`."""
+    tenant_id: str
+    """Whose it is."""
+    project: str
+    """The project that it belongs to."""
+    deployment_id: UUID = Field(foreign_key="deployment.id")
+    partition: str = ""
+    """Reserved; empty."""
+    type: str
+    """PipelineRun, BacktestRun…: follows from the deployment's kind."""
+    trigger: str
+    """A `Trigger`: what started it."""
+    trigger_name: str | None = None
+    """Which schedule, automation or user."""
+    actor: str
+    """Who asked for it: a user, `prefect`, or the run that needed it."""
+    parent_id: UUID | None = Field(default=None, foreign_key="run.id", index=True)
+    """The run that called or needed it."""
+    retry_of: UUID | None = Field(default=None, foreign_key="run.id")
+    """The ended run whose flow run was started again by hand."""
+    generation: int = 0
+    """How often its flow run had been started again by hand after its end."""
+    status: str
+    """A `RunStatus`."""
+    stop_reason: str | None = None
+    """A `StopReason`; set at the end and only then."""
+    parameters: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    """The flow's own parameters, secrets redacted."""
+    request: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    """What Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
+    outputs: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    """What the body returned besides tables and numbers, such as a solver's status."""
+    tags: list[str] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    """Free labels."""
+    decision: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    """The gate's verdict with its evidence, also when it said yes."""
+    data_as_of: date | None = None
+    """No later row was read."""
+    idempotency_key: str | None = None
+    """The same key gives the same run."""
+    request_sha256: str | None = None
+    """Digest of the request that came with the key."""
+    flow_run_id: UUID | None = Field(default=None)
+    """Prefect's id of the flow run."""
+    attempt: int = 0
+    """How often the body was started; 0 before the first claim."""
+    fence: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Drawn when it was claimed: a higher one read newer data."""
+    declaration_digest: str | None = None
+    """The deployment's declaration digest when it was claimed."""
+    base_version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """The version that was current when it was claimed."""
+    version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """The version that it published."""
+    lease_owner: str | None = None
+    """The worker that holds it."""
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When the lease ends unless it is renewed, by the database's clock."""
+    heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When the worker was last heard of."""
+    cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When its cancellation was asked for."""
+    progress: float | None = None
+    """Share of the work that is done, 0 to 1."""
+    error_type: str | None = None
+    """Class of the exception that ended it."""
+    error_message: str | None = None
+    """Its message."""
+    error_traceback: str | None = None
+    """Its traceback, cut to 20,000 characters."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    """When it was recorded."""
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When its body was first started."""
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When its status became terminal."""
+    last_seq: int = 0
+    """The number of its last event."""
+
+
+class RunEvent(SQLModel, table=True):
+    """One entry in a run's log."""
+
+    __tablename__ = "run_event"
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    seq: int = Field(primary_key=True)
+    """1, 2, 3… without gaps: drawn from the run's row in the transaction that writes the event."""
+    kind: str
+    """What happened, in the past tense."""
+    payload: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    """The event's own facts."""
+    actor: str
+    """Who did it."""
+    at: datetime = Field(sa_type=UtcDateTime)
+    """When, by the database's clock."""
+
+
+class RunInput(SQLModel, table=True):
+    """A version that a run was to read in a role, and whether it did."""
+
+    __tablename__ = "run_input"
+    __table_args__ = (sa.Index("ix_run_input_version_id", "version_id"),)
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    role: str = Field(primary_key=True)
+    """What the run calls it."""
+    upstream_id: UUID = Field(foreign_key="deployment.id")
+    """The deployment that it comes from."""
+    version_id: UUID = Field(foreign_key="version.id")
+    """The version."""
+    pinned: bool
+    """Fixed when the run was claimed; false when it was read without having been declared."""
+    read: bool
+    """The body read it."""
+
+
+class RunDependency(SQLModel, table=True):
+    """An upstream that a waiting run waits for."""
+
+    __tablename__ = "run_dependency"
+    __table_args__ = (sa.Index("ix_run_dependency_upstream_id", "upstream_id"),)
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    upstream_id: UUID = Field(primary_key=True, foreign_key="deployment.id")
+    """The upstream that is not ready."""
+    upstream_run_id: UUID | None = Field(default=None, foreign_key="run.id", index=True)
+    """The run that refreshes it; null when it is awaited without being refreshed."""
+
+
+class Metric(SQLModel, table=True):
+    """The latest value of one metric of a run."""
+
+    __table_args__ = (sa.Index("ix_metric_name_value", "name", "value"),)
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    name: str = Field(primary_key=True)
+    """lower_snake_case."""
+    value: float | None
+    """The value; null is NaN, which SQLite cannot hold."""
+    convention: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    """Unit and how it was computed."""
+    at: datetime = Field(sa_type=UtcDateTime)
+    """When it was recorded."""
+
+
+class Outbox(SQLModel, table=True):
+    """Something that is to leave for Prefect, written in the transaction that causes it."""
+
+    __table_args__ = (
+        sa.UniqueConstraint("dedupe_key"),
+        sa.Index(
+            "ix_outbox_due_at",
+            "due_at",
+            sqlite_where=sa.text("state = 'due'"),
+            postgresql_where=sa.text("state = 'due'"),
+        ),
+    )
+
+    id: UUID = Field(primary_key=True)
+    topic: str
+    """dispatch, resume, cancel, crash."""
+    run_id: UUID = Field(foreign_key="run.id", index=True)
+    """The run that it is about; entries about one run leave in the order of their ids."""
+    dedupe_key: str
+    """The same entry is written once."""
+    payload: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    """The topic's own facts."""
+    state: str = "due"
+    """due, done, or dead after too many attempts."""
+    attempts: int = 0
+    """How often it was tried."""
+    claim_token: UUID | None = None
+    """Whoever sends it now; only the holder may settle it."""
+    due_at: datetime = Field(sa_type=UtcDateTime)
+    """Not before; a claim moves it ahead, so that a dead sender's entry is tried again."""
+    last_error: str | None = None
+    """What went wrong last."""
