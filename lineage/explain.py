@@ -85,7 +85,9 @@ def explain(connection: Connection, deployment_id: UUID) -> Explanation:
     return Explanation(row.key, Freshness(row.freshness), _reasons(connection, deployment_id, seen={}))
 
 
-def _reasons(connection: Connection, deployment_id: UUID, *, seen: dict[UUID, tuple[Reason, ...]]) -> tuple[Reason, ...]:
+def _reasons(
+    connection: Connection, deployment_id: UUID, *, seen: dict[UUID, tuple[Reason, ...]]
+) -> tuple[Reason, ...]:
     if deployment_id in seen:
         return seen[deployment_id]
     upstream = _DEPLOYMENT.alias("upstream")

@@ -10,6 +10,8 @@ each with `grace` (a delay of the deadline). The moment of lapse is computed whe
 "what expires before Monday?" is an index look-up. Knows no table.
 """
 
+import re
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
@@ -20,20 +22,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ..storage.errors import InvalidInput
 
 
-def _duration(value: object) -> timedelta:
-    import pandas as pd
+_DURATION = re.compile(r"(?:(\d+)w)?\s*(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?", re.IGNORECASE)
 
+
+def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a duration; write it like 90m, 2h or 1d12h")
-    try:
-        duration: timedelta = pd.Timedelta(value).to_pytimedelta()
-    except ValueError:
-        raise ValueError(f"{value!r} is not a duration; write it like 90m, 2h or 1d12h") from None
-    if duration < timedelta(0):
-        raise ValueError(f"the duration {value!r} is negative")
-    return duration
+    # pandas.Timedelta reads more, but warns of `1d`, and its `1M` is a minute.
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not any(match.groups()):
+        raise ValueError(f"{value!r} is not a duration; write it like 90m, 2h, 1d12h or 1w")
+    weeks, days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -82,9 +82,7 @@ class Cron(_Policy):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError on some platforms
-            raise ValueError(f"{value!r} is not a time zone") from None
-        except KeyError:
+        except (OSError, ValueError, KeyError):  # a missing zone is a KeyError, a bad name one of the others
             raise ValueError(f"{value!r} is not a time zone") from None
         return value
 
@@ -123,9 +121,10 @@ class Calendar(_Policy):
             return None
         # Sessions are sought in a window that holds them with room for any run of holidays.
         end = data_date + timedelta(days=30 + 4 * self.sessions)
-        calendar = exchange_calendars.get_calendar(
-            self.calendar, start=data_date - timedelta(days=30), end=end
-        )
+        with warnings.catch_warnings():
+            # exchange_calendars 4.13 uses what pandas 3.1 deprecates.
+            warnings.filterwarnings("ignore", message="Series.values returning")
+            calendar = exchange_calendars.get_calendar(self.calendar, start=data_date - timedelta(days=30), end=end)
         later = calendar.sessions[calendar.sessions > pd.Timestamp(data_date)]
         close: datetime = calendar.session_close(later[self.sessions - 1]).to_pydatetime()
         return close.astimezone(UTC) + self.grace

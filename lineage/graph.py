@@ -81,9 +81,7 @@ def refuse_cycle(connection: Connection) -> None:
         raise InvalidInput(f"these deployments would read each other in a cycle: {shown}") from None
 
 
-def _closure(
-    connection: Connection, start: set[UUID], *, near: sa.Column[UUID], far: sa.Column[UUID]
-) -> set[UUID]:
+def _closure(connection: Connection, start: set[UUID], *, near: sa.Column[UUID], far: sa.Column[UUID]) -> set[UUID]:
     if not start:
         return set()
     # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.

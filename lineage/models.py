@@ -98,13 +98,13 @@ class Deployment(SQLModel, table=True):
     """Prefect's id; null when external."""
     external: bool = False
     """Prefect does not run it: its versions are published by hand."""
-    declaration: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    declaration: dict[str, Any] = Field(sa_type=json_type())
     """Callables, parameters, gate defaults, as resolved at deploy."""
     declaration_digest: str
     """sha256 of what the declaration and its code were; a version built with another one is stale."""
-    parameter_schema: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    parameter_schema: dict[str, Any] = Field(sa_type=json_type())
     """JSON schema of the flow's parameters."""
-    policy: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    policy: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """The freshness policy, as written."""
     registered_at: datetime = Field(sa_type=UtcDateTime)
     """When it was last registered."""

@@ -90,9 +90,7 @@ def register(
     retired = gone if retire_missing else []
     if retired:
         connection.execute(
-            sa.update(_DEPLOYMENT)
-            .where(_DEPLOYMENT.c.id.in_([ids[key] for key in retired]))
-            .values(retired_at=now)
+            sa.update(_DEPLOYMENT).where(_DEPLOYMENT.c.id.in_([ids[key] for key in retired])).values(retired_at=now)
         )
     graph.refuse_cycle(connection)
     staleness.propagate(connection, [ids[key] for key in (*wanted, *retired)], now=now)
@@ -135,7 +133,13 @@ def _differs(row: Row[Any], item: Declared) -> bool:
 
 
 def _write(
-    connection: Connection, deployment_id: UUID, item: Declared, *, tenant_id: str, now: datetime, is_new: bool
+    connection: Connection,
+    deployment_id: UUID,
+    item: Declared,
+    *,
+    tenant_id: str,
+    now: datetime,
+    is_new: bool,
 ) -> None:
     values = {
         "kind": item.kind,
@@ -161,10 +165,8 @@ def _write(
 
 
 def _resource_id(connection: Connection, item: Declared, *, tenant_id: str, now: datetime) -> UUID:
-    query = sa.select(_RESOURCE.c.id).where(
-        _RESOURCE.c.tenant_id == tenant_id, _RESOURCE.c.name == item.resource
-    )
-    known = connection.execute(query).scalar_one_or_none()
+    query = sa.select(_RESOURCE.c.id).where(_RESOURCE.c.tenant_id == tenant_id, _RESOURCE.c.name == item.resource)
+    known: UUID | None = connection.execute(query).scalar_one_or_none()
     if known is not None:
         return known
     resource_id = new_id()
@@ -181,7 +183,8 @@ def _write_edges(connection: Connection, deployment_id: UUID, item: Declared, id
     # A declared role takes the place of an observed one; observed edges in other roles stay.
     connection.execute(
         sa.delete(_EDGE).where(
-            _EDGE.c.deployment_id == deployment_id, sa.or_(_EDGE.c.observed.is_(False), _EDGE.c.role.in_(roles))
+            _EDGE.c.deployment_id == deployment_id,
+            sa.or_(_EDGE.c.observed.is_(False), _EDGE.c.role.in_(roles)),
         )
     )
     for edge in item.edges:

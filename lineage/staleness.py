@@ -100,7 +100,12 @@ def causes_of(facts: DeploymentFacts, upstreams: Mapping[UUID, UpstreamFacts]) -
         read = facts.inputs.get(role)
         if read is not None and read.withdrawn_version_id is not None:
             found.append(
-                replace(about, kind=CauseKind.WITHDRAWN, origin_run_id=None, origin_version_id=read.withdrawn_version_id)
+                replace(
+                    about,
+                    kind=CauseKind.WITHDRAWN,
+                    origin_run_id=None,
+                    origin_version_id=read.withdrawn_version_id,
+                )
             )
         if upstream.is_retired:
             found.append(replace(about, kind=CauseKind.MISSING_INPUT, origin_run_id=None, origin_version_id=None))
@@ -162,9 +167,7 @@ def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: da
             _write_causes(connection, node, found, stored.get(node, {}), now=now)
             before = facts[node].freshness
             if after != before:
-                connection.execute(
-                    sa.update(_STATE).where(_STATE.c.deployment_id == node).values(freshness=after)
-                )
+                connection.execute(sa.update(_STATE).where(_STATE.c.deployment_id == node).values(freshness=after))
                 changes.append(Change(node, before, after))
             # What comes next in the order sees this result.
             upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
@@ -260,9 +263,7 @@ def _write_causes(
         if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
             kind, role = key
             connection.execute(
-                sa.delete(_CAUSE).where(
-                    _CAUSE.c.deployment_id == node, _CAUSE.c.kind == kind, _CAUSE.c.role == role
-                )
+                sa.delete(_CAUSE).where(_CAUSE.c.deployment_id == node, _CAUSE.c.kind == kind, _CAUSE.c.role == role)
             )
         else:
             del wanted[key]

@@ -61,6 +61,7 @@ class Published:
 
     version_id: UUID
     number: int
+    digest: str
     is_current: bool
     """False when a newer run, or another one on the same base, has published before: superseded."""
 
@@ -118,7 +119,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
             lapses_at=_lapse(connection, new, now=now),
         )
     )
-    return Published(version_id, number, is_current=moved.rowcount == 1)
+    return Published(version_id, number, new.digest, is_current=moved.rowcount == 1)
 
 
 def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[Input]) -> None:
@@ -137,6 +138,17 @@ def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[I
             )
 
 
+def pins_of(connection: Connection, deployment_id: UUID) -> list[Input]:
+    """Return the current version of each upstream, by role; an upstream without a version is missing."""
+    query = (
+        sa.select(_EDGE.c.role, _EDGE.c.upstream_id, _STATE.c.version_id)
+        .join(_STATE, sa.and_(_STATE.c.deployment_id == _EDGE.c.upstream_id, _STATE.c.partition == ""))
+        .where(_EDGE.c.deployment_id == deployment_id, _STATE.c.version_id.is_not(None))
+        .order_by(_EDGE.c.role)
+    )
+    return [Input(row.role, row.upstream_id, row.version_id) for row in connection.execute(query)]
+
+
 def current_version(connection: Connection, deployment_id: UUID) -> Row[Any] | None:
     """Return the row of the deployment's current version."""
     query = (
@@ -145,6 +157,11 @@ def current_version(connection: Connection, deployment_id: UUID) -> Row[Any] | N
         .where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
     )
     return connection.execute(query).one_or_none()
+
+
+def by_id(connection: Connection, version_id: UUID) -> Row[Any]:
+    """Return the row of a version that exists."""
+    return connection.execute(sa.select(_VERSION).where(_VERSION.c.id == version_id)).one()
 
 
 def version_of_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
@@ -163,9 +180,7 @@ def resolve(connection: Connection, reference: str, *, tenant_id: str) -> Row[An
     if match is None:
         raise InvalidInput(f"{reference!r} is no version; write refresh/prices or refresh/prices@v12")
     deployment_id = connection.execute(
-        sa.select(_DEPLOYMENT.c.id).where(
-            _DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == match["key"]
-        )
+        sa.select(_DEPLOYMENT.c.id).where(_DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == match["key"])
     ).scalar_one_or_none()
     if deployment_id is None:
         query = sa.select(_DEPLOYMENT.c.key).where(_DEPLOYMENT.c.tenant_id == tenant_id)
@@ -208,9 +223,9 @@ class InputVersion:
 
 def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = True) -> list[InputVersion]:
     """Return what went into a version, nearest first; each version once per role, down to the sources."""
-    start = sa.select(
-        _INPUT.c.input_version_id.label("id"), _INPUT.c.role, sa.literal(1).label("depth")
-    ).where(_INPUT.c.version_id == version_id)
+    start = sa.select(_INPUT.c.input_version_id.label("id"), _INPUT.c.role, sa.literal(1).label("depth")).where(
+        _INPUT.c.version_id == version_id
+    )
     if recursive:
         reached = start.cte("reached", recursive=True)
         # Bounded by UNION over (id, role, depth): a graph has no path longer than its depth.

@@ -66,7 +66,7 @@ class MonitoringDetail(Detail):
 
     monitoring_type: str | None = None
     """model_drift, data_quality or performance."""
-    alerts: list[dict[str, Any]] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    alerts: list[dict[str, Any]] | None = Field(default=None, sa_type=json_type())
     """What was raised."""
 
 
@@ -75,7 +75,7 @@ class PortfolioOptimizationDetail(Detail):
 
     solver_status: str | None = None
     """What the solver said."""
-    constraints: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    constraints: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """The limits that the weights obey."""
     turnover: float | None = None
     """Turnover of the last rebalance."""

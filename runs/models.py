@@ -1,11 +1,11 @@
 """The tables of the runs: the record, its typed details, its events, what it read, and what is to be sent.
 
-    run ──1 pipeline_run | experiment_run | … (one detail table per run type, in `details`)
-     ├──< run_event        numbered from 1 without gaps
-     ├──< run_input        pinned and actually read versions
-     ├──< run_dependency   upstreams that a waiting run waits for
-     └──< metric           latest value per name
-    outbox                 what leaves: written with the change that causes it
+run ──1 pipeline_run | experiment_run | … (one detail table per run type, in `details`)
+ ├──< run_event        numbered from 1 without gaps
+ ├──< run_input        pinned and actually read versions
+ ├──< run_dependency   upstreams that a waiting run waits for
+ └──< metric           latest value per name
+outbox                 what leaves: written with the change that causes it
 """
 
 from datetime import date, datetime
@@ -82,15 +82,15 @@ class Run(SQLModel, table=True):
     """A `RunStatus`."""
     stop_reason: str | None = None
     """A `StopReason`; set at the end and only then."""
-    parameters: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    parameters: dict[str, Any] = Field(sa_type=json_type())
     """The flow's own parameters, secrets redacted."""
-    request: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    request: dict[str, Any] = Field(sa_type=json_type())
     """What Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
-    outputs: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    outputs: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """What the body returned besides tables and numbers, such as a solver's status."""
-    tags: list[str] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    tags: list[str] = Field(sa_type=json_type())
     """Free labels."""
-    decision: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    decision: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """The gate's verdict with its evidence, also when it said yes."""
     data_as_of: date | None = None
     """No later row was read."""
@@ -146,7 +146,7 @@ class RunEvent(SQLModel, table=True):
     """1, 2, 3… without gaps: drawn from the run's row in the transaction that writes the event."""
     kind: str
     """What happened, in the past tense."""
-    payload: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    payload: dict[str, Any] = Field(sa_type=json_type())
     """The event's own facts."""
     actor: str
     """Who did it."""
@@ -196,7 +196,7 @@ class Metric(SQLModel, table=True):
     """lower_snake_case."""
     value: float | None
     """The value; null is NaN, which SQLite cannot hold."""
-    convention: dict[str, Any] | None = Field(default=None, sa_type=json_type())  # type: ignore[call-overload]
+    convention: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """Unit and how it was computed."""
     at: datetime = Field(sa_type=UtcDateTime)
     """When it was recorded."""
@@ -222,7 +222,7 @@ class Outbox(SQLModel, table=True):
     """The run that it is about; entries about one run leave in the order of their ids."""
     dedupe_key: str
     """The same entry is written once."""
-    payload: dict[str, Any] = Field(sa_type=json_type())  # type: ignore[call-overload]
+    payload: dict[str, Any] = Field(sa_type=json_type())
     """The topic's own facts."""
     state: str = "due"
     """due, done, or dead after too many attempts."""

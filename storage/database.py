@@ -57,7 +57,7 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
         """Return an aware value."""
         if value is None:
             return None
@@ -118,10 +118,9 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with self._connect() as connection:
-            # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
-            with connection.execution_options(freshline_immediate=True).begin():
-                yield connection
+        # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
+        with self._connect() as connection, connection.execution_options(freshline_immediate=True).begin():
+            yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, again when the database asks for it, and return its result.
@@ -177,9 +176,7 @@ def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine
         engine = sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20)
         _prepare_sqlite(engine, synchronous=sqlite_synchronous)
         return engine
-    return sa.create_engine(
-        parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20, pool_pre_ping=True
-    )
+    return sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20, pool_pre_ping=True)
 
 
 def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:

@@ -1,0 +1,184 @@
+# ruff: noqa: ARG002 - the memory port has the methods of RunPort, whatever it needs of their arguments
+"""Run a tracked flow's body in a unit test, without any server.
+
+    result = freshline.testing.run(train, inputs={"signal": frame}, parameters={"lookback_d": 60})
+    assert result.metrics["val_ic"] > 0
+    result.tables["predictions"]        # as pandas
+
+Tables and files go to a memory filesystem of their own; nothing outlives the result.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from ..runs import events
+from ..runs.execution import Claim, Result
+from ..runs.port import UpstreamVersion
+from ..storage import files, parquet
+from ..storage.artifacts import ArtifactRecord
+from ..storage.errors import InvalidInput, NotFound
+from ..storage.filesystem import ObjectStore
+from ..storage.ids import new_id
+from ..storage.words import UpdateMode
+from .context import RunContext, RunIdentity
+from .lease import Lease
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What the body left."""
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+    metrics: Mapping[str, float]
+    """Returned and logged values."""
+    tables: Mapping[str, Any]
+    """Written tables, as pandas."""
+    files: Mapping[str, bytes]
+    """Saved files."""
+    events: Sequence[events.Event]
+    """Progress and the author's own events, in order."""
+    result: Result
+    """The whole, as a run would publish it."""
+
+
+def run(
+    flow: Any,
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    callables: Mapping[str, Callable[..., Any] | str] | None = None,
+    current: Mapping[str, Any] | None = None,
+    data_as_of: date | None = None,
+    update_mode: UpdateMode | str = UpdateMode.INCREMENTAL,
+) -> TestResult:
+    """Run the body of a tracked flow (the flow itself, or its undecorated function) and return what it left.
+
+    `inputs` maps each role to a table, or to a mapping of tables (anything that `run.write` takes) and files
+    (bytes). `current` maps names to the tables of the deployment's current version, for incremental bodies.
+    `callables` maps a name to a function or its dotted path.
+
+    Raises:
+        InvalidInput: the flow is not tracked.
+        Whatever the body raises.
+    """
+    function = getattr(flow, "fn", flow)
+    body = getattr(function, "__freshline_body__", None)
+    if body is None:
+        raise InvalidInput(f"{flow!r} is not tracked: decorate its function with @track.<kind>")
+    kind = function.__freshline_kind__
+    port = _MemoryPort(inputs or {}, current or {})
+    named = dict(callables or {})
+    identity = RunIdentity(
+        id=new_id(),
+        fence=1,
+        deployment_id=new_id(),
+        deployment=f"{kind}/test",
+        kind=kind,
+        update_mode=UpdateMode(update_mode),
+        data_as_of=data_as_of,
+        base_version_id=new_id() if current else None,
+    )
+    context = _Context(identity, port, Lease(lambda: False, interval_s=3600), named)
+    try:
+        returned = body(context, **dict(parameters or {}))
+        if inspect.iscoroutine(returned):
+            returned = asyncio.run(returned)
+        result = context.result(returned)
+    finally:
+        context.close()
+    return _collect(port, result)
+
+
+class _Context(RunContext):
+    """A RunContext whose callables may be functions."""
+
+    def __init__(self, identity: RunIdentity, port: "_MemoryPort", lease: Lease, named: Mapping[str, Any]) -> None:
+        super().__init__(identity, port, lease)
+        self._named = named
+
+    def callable(self, name: str) -> Callable[..., Any]:
+        found = self._named.get(name)
+        if found is None:
+            raise NotFound("callable given to testing.run", name, known=self._named)
+        if isinstance(found, str):
+            from importlib import import_module
+
+            module, _, function = found.rpartition(".")
+            found = getattr(import_module(module), function)
+        called: Callable[..., Any] = found
+        return called
+
+
+@dataclass
+class _MemoryPort:
+    """RunPort without a database: inputs are versions 1, everything recorded is kept."""
+
+    inputs: Mapping[str, Any]
+    current_tables: Mapping[str, Any]
+    objects: ObjectStore = field(default_factory=lambda: ObjectStore(f"memory://freshline-test-{new_id()}"))
+    heartbeat_s: float = 3600.0
+    recorded: list[events.Event] = field(default_factory=list)
+
+    def pins(self, run_id: UUID) -> Mapping[str, UpstreamVersion]:
+        return {role: self._version(role, content) for role, content in self.inputs.items()}
+
+    def resolve(self, reference: str) -> UpstreamVersion:
+        raise NotFound("input given to testing.run", reference, known=self.inputs)
+
+    def current(self, deployment_id: UUID) -> UpstreamVersion | None:
+        return self._version("", self.current_tables) if self.current_tables else None
+
+    def record(
+        self,
+        run_id: UUID,
+        fence: int,
+        entries: Sequence[events.Event] = (),
+        *,
+        metrics: Mapping[str, float] | None = None,
+        progress: float | None = None,
+    ) -> None:
+        self.recorded.extend(entries)
+
+    def claim(self, flow_run: Any) -> Claim:
+        raise NotImplementedError("a body under test is not claimed")
+
+    def suspend(self, flow_run: Any, *, reason: str) -> None:
+        raise NotImplementedError("a body under test is not suspended")
+
+    def heartbeat(self, run_id: UUID, fence: int) -> bool:
+        return False
+
+    def complete(self, run_id: UUID, fence: int, result: Result) -> None:
+        raise NotImplementedError("testing.run returns the result instead")
+
+    def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
+        raise NotImplementedError("testing.run raises instead")
+
+    def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
+        raise NotImplementedError("a body under test is not cancelled")
+
+    def _version(self, role: str, content: Any) -> UpstreamVersion:
+        parts = content if isinstance(content, Mapping) else {"data": content}
+        artifacts = {name: self._artifact(name, part) for name, part in parts.items()}
+        return UpstreamVersion(role, new_id(), f"refresh/{role or 'test'}", new_id(), 1, artifacts)
+
+    def _artifact(self, name: str, part: Any) -> ArtifactRecord:
+        if isinstance(part, bytes):
+            return ArtifactRecord.of_file(name, files.save_file(self.objects, part), publish=True)
+        return ArtifactRecord.of_table(name, parquet.write_table(self.objects, part, data_date="date"), publish=True)
+
+
+def _collect(port: _MemoryPort, result: Result) -> TestResult:
+    tables, saved = {}, {}
+    for artifact in result.artifacts:
+        if artifact.kind == "table":
+            tables[artifact.name] = parquet.read_pandas(port.objects, artifact.stored_table())
+        else:
+            saved[artifact.name] = port.objects.read_bytes(artifact.stored_file().name)
+    return TestResult(dict(result.metrics), tables, saved, tuple(port.recorded), result)

@@ -1,0 +1,197 @@
+"""What follows from the gate's decision: the run goes on, ends, or waits while its upstreams are refreshed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, assert_never
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from ..lineage import graph
+from ..lineage.models import Deployment, DeploymentState
+from ..storage.ids import show_run_id
+from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
+from . import events, gate, outbox, store
+from .creation import Origin, create_run
+from .ending import end_run
+from .gate import Decision, Verdict
+from .request import RunRequest, on_stale_for
+from .status import RunStatus, StopReason
+
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The decision, and the run as it is after it."""
+
+    decision: Decision
+    run: Row[Any]
+
+
+def admit(connection: Connection, run: Row[Any], deployment: Row[Any], *, now: datetime) -> Admission:
+    """Ask the gate and carry out its verdict in the caller's transaction. A run that may start stays pending."""
+    request = RunRequest.model_validate(run.request)
+    decision = gate.decide(
+        gate.look(connection, deployment.id),
+        freshness=_state(connection, deployment.id).freshness,
+        on_stale=on_stale_for(request, Trigger(run.trigger), deployment.declaration.get("on_stale", {})),
+        if_ready=request.if_ready,
+        actor=run.actor,
+    )
+    decided = events.GateDecided(verdict=decision.verdict, reason=decision.reason)
+    noted = store.change(connection, run.id, [decided], actor="gate", now=now, decision=decision.evidence())
+    return Admission(decision, _carry_out(connection, noted or run, deployment, decision, request, now=now))
+
+
+def _carry_out(
+    connection: Connection,
+    run: Row[Any],
+    deployment: Row[Any],
+    decision: Decision,
+    request: RunRequest,
+    *,
+    now: datetime,
+) -> Row[Any]:
+    not_ready = {upstream.deployment_id: upstream.key for upstream in decision.upstreams if not upstream.is_ready}
+    match decision.verdict:
+        case Verdict.RUN:
+            return run
+        case Verdict.SKIP:
+            reason = StopReason.ALREADY_READY
+            skipped = events.RunSkipped(stop_reason=reason)
+            ended = end_run(connection, run.id, RunStatus.SKIPPED, reason, skipped, actor="gate", now=now)
+            return ended or run
+        case Verdict.REFUSE:
+            return _refuse(connection, run, decision.reason, now=now)
+        case Verdict.WAIT:
+            return _hold(connection, run, dict.fromkeys(not_ready), not_ready.values(), now=now)
+        case Verdict.REFRESH:
+            hopeless = _not_refreshable(connection, not_ready)
+            if hopeless:
+                why = f"{decision.reason}; nothing can refresh {', '.join(hopeless)}: it is external or retired"
+                return _refuse(connection, run, why, now=now)
+            refreshing = plan_refresh(connection, run, deployment, request, now=now)
+            waits_for = {upstream: refreshing[upstream] for upstream in not_ready}
+            return _hold(connection, run, waits_for, not_ready.values(), now=now)
+        case never:
+            assert_never(never)
+
+
+def plan_refresh(
+    connection: Connection, run: Row[Any], deployment: Row[Any], request: RunRequest, *, now: datetime
+) -> dict[UUID, UUID]:
+    """Record a run for every upstream that is not ready, down to the sources; return deployment -> run.
+
+    Those that depend on one another wait for one another, the others run in parallel. Each upstream is refreshed
+    once: a run of it that has not pinned its inputs yet is joined instead of doubled.
+    """
+    stale = _stale_upstreams(connection, deployment.id)
+    reads: dict[UUID, set[UUID]] = {node: set() for node in stale}
+    for edge in graph.edges_into(connection, list(stale)):
+        if edge.upstream_id in stale:
+            reads[edge.deployment_id].add(edge.upstream_id)
+    under_way = {row.deployment_id: row for row in store.active_runs_of(connection, list(stale))}
+    planned: dict[UUID, UUID] = {}
+    for batch in graph.batches(reads):
+        for node in batch:
+            current = under_way.get(node)
+            if current is not None and _joins(current, reads[node]):
+                planned[node] = current.id
+                continue
+            origin = Origin(Trigger.CASCADE, actor=show_run_id(run.id), parent_id=run.id)
+            child = create_run(
+                connection,
+                stale[node],
+                origin,
+                parameters={},
+                request=RunRequest(
+                    update_mode=UpdateMode.INCREMENTAL,
+                    if_ready=IfReady.SKIP,
+                    on_stale=OnStale.REFRESH,
+                    data_as_of=request.data_as_of,
+                ),
+                project=run.project,
+                now=now,
+            )
+            assert child is not None, "a run without a key is always inserted"
+            planned[node] = child.id
+            if reads[node]:
+                waits_for = {upstream: planned[upstream] for upstream in reads[node]}
+                _hold(connection, child, waits_for, (stale[upstream].key for upstream in waits_for), now=now)
+            else:
+                outbox.enqueue(connection, outbox.Topic.DISPATCH, child.id, dedupe_key=f"dispatch:{child.id}", now=now)
+    return planned
+
+
+def _joins(current: Row[Any], stale_upstreams: set[UUID]) -> bool:
+    """A run under way is joined unless it has pinned inputs that are about to be replaced."""
+    return current.status in (RunStatus.PENDING, RunStatus.WAITING) or not stale_upstreams
+
+
+def _refuse(connection: Connection, run: Row[Any], reason: str, *, now: datetime) -> Row[Any]:
+    refused = events.RunRefused(stop_reason=StopReason.UPSTREAM_NOT_READY, message=reason)
+    ended = end_run(
+        connection,
+        run.id,
+        RunStatus.REFUSED,
+        StopReason.UPSTREAM_NOT_READY,
+        refused,
+        actor="gate",
+        now=now,
+        error_message=reason,
+    )
+    return ended or run
+
+
+def _hold(
+    connection: Connection,
+    run: Row[Any],
+    waits_for: Mapping[UUID, UUID | None],
+    keys: Iterable[str],
+    *,
+    now: datetime,
+) -> Row[Any]:
+    waiting = events.RunWaiting(upstreams=sorted(set(keys)))
+    held = store.transition(connection, run.id, RunStatus.WAITING, [waiting], actor="gate", now=now)
+    store.write_dependencies(connection, run.id, waits_for)
+    return held or run
+
+
+def _stale_upstreams(connection: Connection, deployment_id: UUID) -> dict[UUID, Row[Any]]:
+    above = graph.upstream_of(connection, [deployment_id])
+    rows = connection.execute(
+        sa.select(_DEPLOYMENT)
+        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
+        .where(
+            _DEPLOYMENT.c.id.in_(above),
+            _STATE.c.freshness.not_in(sorted(gate.READY)),
+            _DEPLOYMENT.c.external.is_(False),
+            _DEPLOYMENT.c.retired_at.is_(None),
+        )
+    )
+    return {row.id: row for row in rows}
+
+
+def _not_refreshable(connection: Connection, not_ready: Iterable[UUID]) -> list[str]:
+    """Return the keys of what stands in the way, direct or not, and that no run can refresh."""
+    start = set(not_ready)
+    is_not_ready = _STATE.c.freshness.not_in(sorted(gate.READY))
+    query = (
+        sa.select(_DEPLOYMENT.c.key)
+        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
+        .where(
+            _DEPLOYMENT.c.id.in_(start | graph.upstream_of(connection, start)),
+            sa.or_(_DEPLOYMENT.c.retired_at.is_not(None), sa.and_(_DEPLOYMENT.c.external, is_not_ready)),
+        )
+        .order_by(_DEPLOYMENT.c.key)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def _state(connection: Connection, deployment_id: UUID) -> Row[Any]:
+    query = sa.select(_STATE).where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
+    return connection.execute(query).one()

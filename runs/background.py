@@ -1,0 +1,63 @@
+"""Dispatcher and reconciler as background threads: in `freshline up` and `demo`, or alone (`freshline reconcile`)."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from ..deployments.gateway import Gateway
+from ..storage.errors import FreshlineError
+from .composition import Freshline
+from .dispatcher import Dispatcher
+from .reconcile import Reconciler
+
+_LOGGER = logging.getLogger(__name__)
+_DISPATCH_S = 0.25
+
+
+class Background:
+    """Keeps dispatching and reconciling until it is closed; an error is logged, and the next pass tries again."""
+
+    def __init__(self, freshline: Freshline, gateway: Gateway, *, reconcile_s: float | None = None) -> None:
+        settings = freshline.settings
+        self._closed = threading.Event()
+        self._dispatcher = Dispatcher(freshline.database, gateway)
+        self._reconciler = Reconciler(
+            freshline.database, gateway, project=settings.project, start_within_s=settings.start_within_s
+        )
+        self._threads = [
+            self._thread("dispatcher", self._dispatcher.pass_once, _DISPATCH_S),
+            self._thread("reconciler", self._reconciler.pass_once, reconcile_s or settings.reconcile_s),
+        ]
+        self.last_pass_at: dict[str, datetime] = {}
+        """When each last came through without an error."""
+
+    def __enter__(self) -> "Background":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._closed.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def wait(self) -> None:
+        """Block until the program is interrupted."""
+        while not self._closed.wait(3600):
+            pass
+
+    def _thread(self, name: str, work: Callable[[], Any], interval_s: float) -> threading.Thread:
+        def loop() -> None:
+            while not self._closed.is_set():
+                try:
+                    work()
+                    self.last_pass_at[name] = datetime.now(UTC)
+                except FreshlineError as error:
+                    _LOGGER.warning("%s: %s", name, error)
+                except Exception:
+                    _LOGGER.exception("the %s failed; it tries again", name)
+                self._closed.wait(interval_s)
+
+        return threading.Thread(target=loop, name=f"freshline-{name}", daemon=True)

@@ -1,0 +1,83 @@
+"""Where the parts are put together from the settings: the only module that knows which adapter is used."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from ..deployments.gateway import FlowRunFacts, Gateway
+from ..storage.database import Database
+from ..storage.settings import Settings, load_settings
+from .service import RunExecutionService
+
+_lock = threading.Lock()
+_opened: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Freshline:
+    """One store of records with its object store and Prefect."""
+
+    settings: Settings
+    database: Database
+    objects: Any
+    """An `ObjectStore`."""
+
+    @property
+    def service(self) -> RunExecutionService:
+        """The service that creates and ends runs."""
+        return RunExecutionService(self.database, tenant_id=self.settings.tenant_id, project=self.settings.project)
+
+    def gateway(self) -> Gateway:
+        """Return a client of the Prefect server that the environment names."""
+        from ..deployments.client import PrefectGateway
+
+        gateway: Gateway = PrefectGateway()
+        return gateway
+
+
+def open_freshline(settings: Settings | None = None) -> Freshline:
+    """Open the store that the settings name; a new one is made, an old one refused with the fix.
+
+    Raises:
+        InvalidInput: a setting cannot be used.
+        StoreUnavailable: the database cannot be reached.
+        StoreVersion: its schema is newer or older than this program.
+    """
+    from ..storage.filesystem import ObjectStore
+    from .migrate import ensure_schema
+
+    settings = settings or load_settings()
+    database = Database(settings.resolved_database_url(), sqlite_synchronous=settings.sqlite_synchronous)
+    ensure_schema(database)
+    return Freshline(settings, database, ObjectStore(settings.resolved_artifacts_url()))
+
+
+def shared_freshline() -> Freshline:
+    """Return the store that the environment names, opened once per process."""
+    settings = load_settings()
+    key = settings.resolved_database_url() + "\n" + settings.resolved_artifacts_url()
+    with _lock:
+        if key not in _opened:
+            _opened[key] = open_freshline(settings)
+        opened: Freshline = _opened[key]
+    return opened
+
+
+def flow_port() -> tuple[Any, FlowRunFacts | None]:
+    """Return the port of this process, and the flow run that this thread executes, if any."""
+    from .port import DirectPort
+
+    freshline = shared_freshline()
+    settings = freshline.settings
+    gateway = freshline.gateway()
+    port = DirectPort(
+        freshline.database,
+        freshline.objects,
+        gateway,
+        lease_s=settings.lease_s,
+        heartbeat_s=settings.heartbeat_s,
+        tenant_id=settings.tenant_id,
+        project=settings.project,
+        store_id=settings.store_id,
+    )
+    return port, gateway.current_flow_run()

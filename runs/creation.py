@@ -1,0 +1,116 @@
+"""How a run record comes into being, whoever triggered it: one place for every column that a new run has."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.engine import Connection, Row
+
+from ..storage.database import dump_json
+from ..storage.errors import InvalidInput, nearest_names
+from ..storage.ids import new_id
+from ..storage.words import DeploymentKind, Trigger
+from . import details, events, store
+from .request import RunRequest
+from .status import RunStatus
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who or what triggered a run."""
+
+    trigger: Trigger
+    actor: str
+    trigger_name: str | None = None
+    parent_id: UUID | None = None
+    idempotency_key: str | None = None
+    flow_run_id: UUID | None = None
+    generation: int = 0
+    retry_of: UUID | None = None
+
+
+def create_run(
+    connection: Connection,
+    deployment: Row[Any],
+    origin: Origin,
+    *,
+    parameters: Mapping[str, Any],
+    request: RunRequest,
+    project: str,
+    tags: Iterable[str] = (),
+    now: datetime,
+) -> Row[Any] | None:
+    """Insert a pending run with its detail row and first event; None when its key or flow run has one already."""
+    run_id = new_id()
+    inserted = store.insert_run(
+        connection,
+        {
+            "id": run_id,
+            "tenant_id": deployment.tenant_id,
+            "project": project,
+            "deployment_id": deployment.id,
+            "partition": "",
+            "type": details.run_type(deployment.kind),
+            "trigger": origin.trigger,
+            "trigger_name": origin.trigger_name,
+            "actor": origin.actor,
+            "parent_id": origin.parent_id,
+            "retry_of": origin.retry_of,
+            "generation": origin.generation,
+            "status": RunStatus.PENDING,
+            "parameters": dict(parameters),
+            "request": request.to_json(),
+            "tags": sorted(set(tags)),
+            "data_as_of": request.data_as_of,
+            "idempotency_key": origin.idempotency_key,
+            "request_sha256": request_sha256(deployment.key, parameters, request),
+            "flow_run_id": origin.flow_run_id,
+            "attempt": 0,
+        },
+        [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)],
+        actor=origin.actor,
+        now=now,
+    )
+    if not inserted:
+        return None
+    facts = {"update_mode": request.update_mode} if deployment.kind == DeploymentKind.REFRESH else {}
+    store.insert_detail(connection, deployment.kind, run_id, facts)
+    return store.get_run(connection, run_id)
+
+
+def request_sha256(key: str, parameters: Mapping[str, Any], request: RunRequest) -> str:
+    """Return the digest that tells one request from another under the same idempotency key."""
+    asked = {"deployment": key, "parameters": _sorted(dict(parameters)), "request": request.to_json()}
+    return hashlib.sha256(dump_json(asked).encode()).hexdigest()
+
+
+def check_parameters(deployment: Row[Any], parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters that the flow does not declare, and values of the wrong type.
+
+    Raises:
+        InvalidInput: naming the parameter, the value and what is declared.
+    """
+    from jsonschema import Draft202012Validator
+
+    declared = deployment.parameter_schema.get("properties", {})
+    for name in parameters:
+        if name not in declared:
+            near = nearest_names(name, declared)
+            hint = f"did you mean {near[0]!r}?" if near else f"it declares {', '.join(sorted(declared)) or 'none'}"
+            raise InvalidInput(f"the flow of {deployment.key} declares no parameter {name!r}; {hint}")
+    schema = {**deployment.parameter_schema, "required": []}
+    for error in Draft202012Validator(schema).iter_errors(dict(parameters)):
+        name = str(error.path[0]) if error.path else "parameters"
+        raise InvalidInput(f"the parameter {name}={error.instance!r} of {deployment.key}: {error.message}")
+
+
+def _sorted(value: Any) -> Any:
+    """Return JSON with its keys in order: the order in which parameters were written says nothing."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value

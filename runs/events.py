@@ -1,0 +1,176 @@
+"""What can happen to a run: frozen records in the past tense, one discriminated union.
+
+Each round-trips through JSON: `kind` names the class, the rest is the payload. The number, the actor and the time
+belong to the log entry (`run_event`), not to the event.
+"""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def payload(self) -> dict[str, Any]:
+        """Return the event's own facts, ready for JSON."""
+        return self.model_dump(mode="json", exclude={"kind"})
+
+
+class RunSubmitted(_Event):
+    """The run was recorded."""
+
+    kind: Literal["run_submitted"] = "run_submitted"
+    trigger: str
+    trigger_name: str | None = None
+
+
+class RunDispatched(_Event):
+    """Prefect has a flow run for it."""
+
+    kind: Literal["run_dispatched"] = "run_dispatched"
+    flow_run_id: UUID
+
+
+class GateDecided(_Event):
+    """The gate looked at the upstreams."""
+
+    kind: Literal["gate_decided"] = "gate_decided"
+    verdict: str
+    reason: str
+
+
+class RunWaiting(_Event):
+    """The run waits for upstreams."""
+
+    kind: Literal["run_waiting"] = "run_waiting"
+    upstreams: list[str]
+
+
+class RunReleased(_Event):
+    """No upstream holds the run back any more."""
+
+    kind: Literal["run_released"] = "run_released"
+
+
+class RunStarted(_Event):
+    """A worker claimed the run and starts its body."""
+
+    kind: Literal["run_started"] = "run_started"
+    attempt: int
+    fence: int
+    worker: str
+
+
+class ProgressReported(_Event):
+    """The body said how far it is."""
+
+    kind: Literal["progress_reported"] = "progress_reported"
+    progress: float
+    label: str | None = None
+
+
+class AuthorEvent(_Event):
+    """Something that the flow's author records."""
+
+    kind: Literal["author_event"] = "author_event"
+    name: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class AttemptFailed(_Event):
+    """The body raised, and Prefect will start another attempt."""
+
+    kind: Literal["attempt_failed"] = "attempt_failed"
+    attempt: int
+    error_type: str
+    message: str
+
+
+class CancelRequested(_Event):
+    """Somebody asked for the run's cancellation."""
+
+    kind: Literal["cancel_requested"] = "cancel_requested"
+
+
+class VersionPublished(_Event):
+    """The run's result was published."""
+
+    kind: Literal["version_published"] = "version_published"
+    number: int
+    digest: str
+    is_current: bool
+    affected: dict[str, str] = Field(default_factory=dict)
+    """Deployments whose freshness changed with it: key -> new freshness."""
+
+
+class RunCompleted(_Event):
+    """The run ended well."""
+
+    kind: Literal["run_completed"] = "run_completed"
+    stop_reason: str
+
+
+class RunFailed(_Event):
+    """The run ended with an error, or its worker was lost."""
+
+    kind: Literal["run_failed"] = "run_failed"
+    stop_reason: str
+    error_type: str | None = None
+    message: str | None = None
+
+
+class RunCancelled(_Event):
+    """The run ended because somebody asked for it."""
+
+    kind: Literal["run_cancelled"] = "run_cancelled"
+    stop_reason: str
+
+
+class RunSkipped(_Event):
+    """The run was not needed."""
+
+    kind: Literal["run_skipped"] = "run_skipped"
+    stop_reason: str
+
+
+class RunRefused(_Event):
+    """The gate did not let the run start."""
+
+    kind: Literal["run_refused"] = "run_refused"
+    stop_reason: str
+    message: str
+
+
+Event = Annotated[
+    RunSubmitted
+    | RunDispatched
+    | GateDecided
+    | RunWaiting
+    | RunReleased
+    | RunStarted
+    | ProgressReported
+    | AuthorEvent
+    | AttemptFailed
+    | CancelRequested
+    | VersionPublished
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunSkipped
+    | RunRefused,
+    Field(discriminator="kind"),
+]
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(Event)
+
+
+def parse_event(kind: str, payload: dict[str, Any]) -> Event:
+    """Return the event that a stored entry holds.
+
+    Raises:
+        pydantic.ValidationError: the entry is none that this program knows.
+    """
+    event: Event = _ADAPTER.validate_python({"kind": kind, **payload})
+    return event

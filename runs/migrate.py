@@ -1,0 +1,80 @@
+"""The schema of the store: made when it is new, checked when it is opened, brought up to date when asked to.
+
+Alembic is imported only when there is something to migrate: opening a store that is up to date is one query.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ..storage.database import Database
+from ..storage.errors import StoreVersion
+from ..storage.ids import new_id
+from .models import Store
+
+HEAD = "0001"
+"""The revision that this program was written for; a test compares it with the migrations."""
+
+_STORE = Store.__table__  # type: ignore[attr-defined]
+
+
+def ensure_schema(database: Database) -> None:
+    """Make the schema of an empty database; accept one that is up to date.
+
+    Raises:
+        StoreVersion: the database is newer (install a newer Freshline) or older (run `freshline db upgrade`).
+    """
+    with database.read() as connection:
+        revision = current_revision(connection)
+    if revision == HEAD:
+        return
+    if revision is None:
+        upgrade(database)
+        return
+    shown = database.engine.url.render_as_string(hide_password=True)
+    if revision in known_revisions():
+        raise StoreVersion(f"the database {shown} has the older schema {revision}: run `freshline db upgrade`")
+    raise StoreVersion(
+        f"the database {shown} has the schema {revision}, which this version of Freshline does not know: "
+        "it was made by a newer one; install that"
+    )
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema's revision; null when the database has none of our tables."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return revision
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to the newest revision, and give a new store its identity. Safe to repeat and to race."""
+    from alembic import command
+
+    with database.transaction() as connection:
+        if database.dialect == "postgresql":
+            # Two programs that start together: the second waits, and finds the work done.
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(7205759403792793601)"))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        if connection.execute(sa.select(_STORE.c.id)).first() is None:
+            connection.execute(sa.insert(_STORE).values(id=new_id(), created_at=database.now(connection)))
+
+
+def known_revisions() -> list[str]:
+    """Return the revisions that this program knows, newest first."""
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+
+
+def _config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

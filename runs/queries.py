@@ -1,0 +1,182 @@
+"""What the records answer: runs with their metrics and inputs, deployments with their freshness."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from ..lineage import explain, registry, versions
+from ..lineage.models import Deployment, DeploymentState, Version
+from ..storage.artifacts import ArtifactRecord, artifacts_of
+from ..storage.database import Database
+from ..storage.errors import FreshlineError
+from ..storage.ids import parse_run_id, show_run_id
+from . import events, store
+from .models import Run
+from .service import as_run
+from .status import RunStatus
+
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_VERSION = Version.__table__  # type: ignore[attr-defined]
+
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """One deployment as it is now."""
+
+    key: str
+    freshness: str
+    activity: str
+    version: int | None
+    data_end: date | None
+    last_run_at: datetime | None
+    last_stop_reason: str | None
+    lapses_at: datetime | None
+    why: str
+    """One sentence on its freshness."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run with what belongs to it."""
+
+    run: Run
+    deployment: str
+    metrics: dict[str, float]
+    conventions: dict[str, dict[str, Any]]
+    detail: dict[str, Any]
+    version: int | None
+    inputs: Sequence[versions.InputVersion]
+    """The versions that it read, down to the sources."""
+    artifacts: Sequence[ArtifactRecord]
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Reads, each in one snapshot."""
+
+    database: Database
+    tenant_id: str = "default"
+
+    def runs(self, *, deployment: str | None = None, limit: int = 50) -> list[tuple[str, Run]]:
+        """Return (deployment key, run), newest first."""
+        query = (
+            sa.select(store.RUN, _DEPLOYMENT.c.key)
+            .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
+            .where(store.RUN.c.tenant_id == self.tenant_id)
+            .order_by(store.RUN.c.id.desc())
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            if deployment is not None:
+                found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
+                query = query.where(store.RUN.c.deployment_id == found.id)
+            return [(row.key, _run_of(row)) for row in connection.execute(query)]
+
+    def report(self, run_id: UUID | str) -> RunReport:
+        """Return a run with its metrics, inputs and artifacts.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.database.read() as connection:
+            row = store.get_run(connection, parse_run_id(run_id))
+            target = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == row.deployment_id)).one()
+            metrics = store.metrics_of(connection, [row.id])
+            version = versions.version_of_run(connection, row.id)
+            detail = dict(store.detail_of(connection, target.kind, row.id)._mapping)
+            detail.pop("run_id")
+            return RunReport(
+                run=as_run(row),
+                deployment=target.key,
+                metrics={metric.name: _value(metric) for metric in metrics},
+                conventions={metric.name: metric.convention for metric in metrics if metric.convention},
+                detail=detail,
+                version=version.number if version is not None else None,
+                inputs=versions.inputs_of(connection, version.id) if version is not None else [],
+                artifacts=artifacts_of(connection, row.id),
+            )
+
+    def metrics(self, run_ids: Iterable[UUID]) -> dict[UUID, dict[str, float]]:
+        """Return the latest values of these runs."""
+        found: dict[UUID, dict[str, float]] = {}
+        with self.database.read() as connection:
+            for metric in store.metrics_of(connection, run_ids):
+                found.setdefault(metric.run_id, {})[metric.name] = _value(metric)
+        return found
+
+    def events(self, run_id: UUID | str, *, after: int = 0) -> list[tuple[int, events.Event]]:
+        """Return (number, event) of the run's log entries with a number above `after`."""
+        with self.database.read() as connection:
+            rows = store.events_of(connection, parse_run_id(run_id), after=after)
+            return [(row.seq, events.parse_event(row.kind, row.payload)) for row in rows]
+
+    def status(self) -> list[DeploymentStatus]:
+        """Return every deployment that is not retired, ordered by key."""
+        query = (
+            sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.key, _STATE, _VERSION.c.number, _VERSION.c.data_end)
+            .join(_STATE, _STATE.c.deployment_id == _DEPLOYMENT.c.id)
+            .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+            .where(_DEPLOYMENT.c.tenant_id == self.tenant_id, _DEPLOYMENT.c.retired_at.is_(None))
+            .order_by(_DEPLOYMENT.c.key)
+        )
+        with self.database.read() as connection:
+            return [
+                DeploymentStatus(
+                    key=row.key,
+                    freshness=row.freshness,
+                    activity=row.activity,
+                    version=row.number,
+                    data_end=row.data_end,
+                    last_run_at=row.last_run_at,
+                    last_stop_reason=row.last_stop_reason,
+                    lapses_at=row.lapses_at,
+                    why=explain.explain(connection, row.id).sentence(),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def explain(self, deployment: str) -> explain.Explanation:
+        """Return why a deployment is as fresh as it is, down to the run that started it."""
+        with self.database.read() as connection:
+            found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
+            return explain.explain(connection, found.id)
+
+    def inputs(self, reference: str, *, recursive: bool = True) -> list[versions.InputVersion]:
+        """Return what went into a version (`backtest/book` or `backtest/book@v2`), nearest first."""
+        with self.database.read() as connection:
+            version = versions.resolve(connection, reference, tenant_id=self.tenant_id)
+            return versions.inputs_of(connection, version.id, recursive=recursive)
+
+    def wait(self, run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
+        """Return the run when it has ended.
+
+        Raises:
+            FreshlineError: it had not ended after `timeout_s` seconds.
+        """
+        wanted = parse_run_id(run_id)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self.database.read() as connection:
+                row = store.get_run(connection, wanted)
+            if RunStatus(row.status).is_terminal:
+                return as_run(row)
+            if time.monotonic() > deadline:
+                raise FreshlineError(f"{show_run_id(wanted)} is still {row.status} after {timeout_s:g} s")
+            time.sleep(_POLL_S)
+
+
+def _run_of(row: Any) -> Run:
+    return Run(**{column.name: row._mapping[column] for column in store.RUN.c})
+
+
+def _value(metric: Any) -> float:
+    return math.nan if metric.value is None else float(metric.value)

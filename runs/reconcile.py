@@ -1,0 +1,217 @@
+"""The reconciler: repairs what has diverged from Prefect, and what time alone changes.
+
+Prefect's API state is the authority on Prefect; its events and hooks are not relied on. Every action is a
+compare-and-set, so that several reconcilers may run at once.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from ..deployments.gateway import FlowRunFacts, FlowRunState, Gateway
+from ..lineage import staleness
+from ..lineage.models import Deployment, DeploymentState, Freshness
+from ..storage.database import Database
+from . import events, outbox, store
+from .ending import end_run
+from .intake import ensure_run
+from .status import LEASED, RunStatus, StopReason
+
+_LOGGER = logging.getLogger(__name__)
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_ACTOR = "reconciler"
+_LOOK_BACK = timedelta(hours=24)
+
+_END_OF = {
+    FlowRunState.CANCELLED: (RunStatus.CANCELLED, StopReason.CANCELLED_BY_USER),
+    FlowRunState.CRASHED: (RunStatus.FAILED, StopReason.CRASHED),
+    FlowRunState.FAILED: (RunStatus.FAILED, StopReason.ERROR),
+    # The body returned and yet never completed its run: its result was not published.
+    FlowRunState.COMPLETED: (RunStatus.FAILED, StopReason.CRASHED),
+}
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What one pass did."""
+
+    expired: int = 0
+    """Runs whose lease had run out."""
+    closed: int = 0
+    """Runs that Prefect says have ended."""
+    adopted: int = 0
+    """Flow runs that had no run."""
+    lapsed: int = 0
+    """Deployments whose policy had lapsed."""
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """Compares the records with Prefect and mends them."""
+
+    database: Database
+    gateway: Gateway
+    project: str = "default"
+    start_within_s: float = 86_400.0
+
+    def pass_once(self) -> Repairs:
+        """Do everything once.
+
+        Raises:
+            PrefectError: Prefect cannot be reached; what needs only the database was done.
+        """
+        lapsed = self._lapse_policies()
+        expired = self._expire_leases()
+        closed = self._close_ended()
+        return Repairs(expired, closed, self._adopt(), lapsed)
+
+    def _lapse_policies(self) -> int:
+        def work(connection: Connection) -> int:
+            now = self.database.now(connection)
+            due = connection.execute(
+                sa.select(_STATE.c.deployment_id).where(
+                    _STATE.c.lapses_at <= now, _STATE.c.freshness != Freshness.STALE
+                )
+            ).scalars()
+            changes = staleness.propagate(connection, list(due), now=now)
+            return len(changes)
+
+        return self.database.write(work)
+
+    def _expire_leases(self) -> int:
+        def work(connection: Connection) -> int:
+            now = self.database.now(connection)
+            expired = 0
+            for run in store.active_runs(connection):
+                if run.status in LEASED and run.lease_until < now:
+                    expired += self._lose(connection, run, StopReason.LEASE_EXPIRED, now=now)
+            return expired
+
+        return self.database.write(work)
+
+    def _close_ended(self) -> int:
+        """End the runs whose flow run has ended or is gone."""
+        with self.database.read() as connection:
+            seen_at = self.database.now(connection)
+            runs = [run for run in store.active_runs(connection) if run.flow_run_id is not None]
+        if not runs:
+            return 0
+        flow_runs = self.gateway.read_flow_runs({run.flow_run_id for run in runs})
+
+        def work(connection: Connection) -> int:
+            now = self.database.now(connection)
+            return sum(
+                self._close(connection, run, flow_runs.get(run.flow_run_id), now=now)
+                for run in runs
+                if run.created_at < seen_at
+            )
+
+        return self.database.write(work)
+
+    def _close(self, connection: Connection, run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime) -> bool:
+        found = self._end_of(run, flow_run, now=now)
+        return found is not None and self._end(connection, run, *found, flow_run, now=now)
+
+    def _end_of(
+        self, run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime
+    ) -> tuple[RunStatus, StopReason] | None:
+        """Return how the run has ended according to Prefect; None when it goes on."""
+        if flow_run is None:
+            return RunStatus.CANCELLED, StopReason.DELETED_IN_PREFECT
+        if flow_run.state_type == FlowRunState.FAILED and run.attempt == 0:
+            return RunStatus.FAILED, StopReason.NEVER_STARTED
+        if flow_run.state_type in _END_OF:
+            return _END_OF[flow_run.state_type]
+        if run.status == RunStatus.PENDING and not flow_run.has_begun:
+            due_at = flow_run.expected_start_at or run.created_at
+            if now > due_at + timedelta(seconds=self.start_within_s):
+                return RunStatus.FAILED, StopReason.NEVER_STARTED
+        return None
+
+    def _adopt(self) -> int:
+        """Record a run for each flow run of our deployments that has begun or ended without one."""
+        with self.database.read() as connection:
+            since = self.database.now(connection) - _LOOK_BACK
+            query = sa.select(_DEPLOYMENT.c.prefect_deployment_id).where(
+                _DEPLOYMENT.c.prefect_deployment_id.is_not(None), _DEPLOYMENT.c.retired_at.is_(None)
+            )
+            ours = list(connection.execute(query).scalars())
+        if not ours:
+            return 0
+        # A flow run that is still scheduled gets its record when it leaves that state.
+        left_scheduled = [
+            flow_run
+            for flow_run in self.gateway.recent_flow_runs(ours, since=since)
+            if flow_run.state_type not in (None, FlowRunState.SCHEDULED, FlowRunState.PENDING)
+        ]
+
+        def work(connection: Connection) -> int:
+            now = self.database.now(connection)
+            known = store.known_flow_runs(connection, [flow_run.id for flow_run in left_scheduled])
+            adopted = 0
+            for flow_run in left_scheduled:
+                if flow_run.id in known:
+                    continue
+                run = ensure_run(connection, flow_run, project=self.project, now=now, is_starting=False)
+                if run is not None:
+                    adopted += 1
+                    self._close(connection, run, flow_run, now=now)
+            return adopted
+
+        return self.database.write(work)
+
+    def _end(
+        self,
+        connection: Connection,
+        run: Row[Any],
+        status: RunStatus,
+        reason: StopReason,
+        flow_run: FlowRunFacts | None,
+        *,
+        now: datetime,
+    ) -> bool:
+        """End a run as Prefect says; a worker that has ended it meanwhile wins."""
+        said = flow_run.state_message if flow_run is not None else None
+        event: events.Event
+        if status == RunStatus.CANCELLED:
+            if run.status == RunStatus.RUNNING:
+                store.transition(
+                    connection,
+                    run.id,
+                    RunStatus.CANCELLING,
+                    [events.CancelRequested()],
+                    actor="prefect",
+                    now=now,
+                    held_fence=run.fence,
+                    cancel_requested_at=now,
+                    lease_until=run.lease_until,
+                    lease_owner=run.lease_owner,
+                )
+            event = events.RunCancelled(stop_reason=reason)
+        else:
+            event = events.RunFailed(stop_reason=reason, message=said)
+        ended = end_run(
+            connection,
+            run.id,
+            status,
+            reason,
+            event,
+            actor=_ACTOR,
+            now=now,
+            held_fence=run.fence,
+            error_message=said or run.error_message,
+        )
+        return ended is not None
+
+    def _lose(self, connection: Connection, run: Row[Any], reason: StopReason, *, now: datetime) -> bool:
+        """End a run whose worker is gone, and have its flow run forced to Crashed."""
+        if not self._end(connection, run, RunStatus.FAILED, reason, None, now=now):
+            return False
+        if run.flow_run_id is not None:
+            outbox.enqueue(connection, outbox.Topic.CRASH, run.id, dedupe_key=f"crash:{run.id}:{run.attempt}", now=now)
+        return True

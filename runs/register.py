@@ -1,0 +1,101 @@
+"""From a catalogue to registered deployments: Prefect's deploy first, then our records, in one place and order."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from ..deployments.catalog import Catalog
+from ..deployments.gateway import DeploymentFacts, Gateway
+from ..lineage import registry
+from ..lineage.freshness import parse_policy
+from ..storage.database import Database
+from ..storage.errors import CatalogError, InvalidInput
+from . import store
+
+
+@dataclass(frozen=True)
+class Registrar:
+    """Registers catalogues in one store."""
+
+    database: Database
+    gateway: Gateway
+    tenant_id: str = "default"
+
+    def load(self, path: Any) -> Catalog:
+        """Read and validate a whole prefect.yaml; upstreams may be registered already from another one.
+
+        Raises:
+            CatalogError: naming the deployment, the line and the fix. Nothing was deployed.
+        """
+        from ..deployments.catalog import load_catalog
+
+        with self.database.read() as connection:
+            known = [row.key for row in registry.deployments(connection, tenant_id=self.tenant_id)]
+        return load_catalog(path, check_policy=check_policy, registered=known)
+
+    def register(self, catalog: Catalog, facts: Mapping[str, DeploymentFacts]) -> registry.Registered:
+        """Write the catalogue in one transaction, and tell each Prefect deployment which store it belongs to.
+
+        `facts` are the Prefect deployments by key, as deployed.
+
+        Raises:
+            CatalogError: an upstream is unknown or the edges close a cycle with those registered before.
+        """
+        own_store = self.database.write(store.store_id)
+        for deployed in facts.values():
+            self.gateway.write_job_variables(deployed.id, env={"FRESHLINE_STORE_ID": str(own_store)})
+        declared = [declared_of(spec, facts.get(spec.key)) for spec in catalog.deployments]
+
+        def work(connection: Connection) -> registry.Registered:
+            now = self.database.now(connection)
+            return registry.register(connection, declared, tenant_id=self.tenant_id, now=now)
+
+        try:
+            return self.database.write(work)
+        except InvalidInput as error:
+            raise CatalogError(str(error)) from None
+
+
+def check_policy(written: Mapping[str, Any]) -> None:
+    """Refuse a freshness policy that cannot be read.
+
+    Raises:
+        InvalidInput: naming the value and the fix.
+    """
+    parse_policy(written)
+
+
+def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
+    """Return what the lineage room needs to know of a deployment in the catalogue."""
+    return registry.Declared(
+        key=spec.key,
+        kind=spec.runs,
+        resource=spec.resource_name,
+        resource_kind=spec.resource_kind,
+        declaration_digest=spec.declaration_digest,
+        declaration={
+            "entrypoint": spec.entrypoint,
+            "callables": dict(spec.callables),
+            "parameters": dict(spec.parameters),
+            "on_stale": {str(trigger): str(mode) for trigger, mode in spec.on_stale.items()},
+        },
+        parameter_schema=_own_parameters(facts),
+        policy=dict(spec.freshness) if spec.freshness is not None else None,
+        edges=[registry.DeclaredEdge(up.role, up.key, up.kind) for up in spec.upstream],
+        prefect_name=spec.prefect_name,
+        prefect_deployment_id=facts.id if facts is not None else None,
+        external=spec.external,
+    )
+
+
+def _own_parameters(facts: DeploymentFacts | None) -> dict[str, Any]:
+    """Return the schema of the flow's own parameters: Freshline's are options of `submit`."""
+    from .request import REQUEST_PARAMETERS
+
+    if facts is None:
+        return {}
+    schema = dict(facts.parameter_schema)
+    properties = schema.get("properties", {})
+    return {**schema, "properties": {k: v for k, v in properties.items() if k not in REQUEST_PARAMETERS}}

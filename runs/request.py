@@ -1,0 +1,65 @@
+"""What a trigger asks of Freshline: the parameters that Freshline adds to every tracked flow."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..storage.errors import InvalidInput
+from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
+
+DEFAULT_ON_STALE: Mapping[Trigger, OnStale] = {
+    Trigger.MANUAL: OnStale.REFUSE,
+    Trigger.SUBMITTED: OnStale.REFUSE,
+    Trigger.SUBFLOW: OnStale.REFUSE,
+    Trigger.SCHEDULE: OnStale.WAIT,
+    Trigger.AUTOMATION: OnStale.WAIT,
+    Trigger.CASCADE: OnStale.WAIT,
+    Trigger.BACKFILL: OnStale.WAIT,
+}
+"""Somebody who looks at the screen gets an answer; a machine waits."""
+
+
+class RunRequest(BaseModel):
+    """The four parameters; each may be left to the deployment's defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    update_mode: UpdateMode = UpdateMode.INCREMENTAL
+    """Only what is new, or everything."""
+    if_ready: IfReady = IfReady.RUN
+    """What to do when the deployment is ready already."""
+    on_stale: OnStale | None = None
+    """What to do when an upstream is not ready; null: the deployment's default for the trigger."""
+    data_as_of: date | None = None
+    """Nothing later is read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was asked for, ready for JSON; what was left to defaults is absent."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+REQUEST_PARAMETERS = frozenset(RunRequest.model_fields)
+"""The names that Freshline adds to a flow."""
+
+
+def read_request(values: Mapping[str, Any]) -> RunRequest:
+    """Return the request in these values; other names among them are left alone.
+
+    Raises:
+        InvalidInput: a value is not one of those that the parameter takes.
+    """
+    given = {name: value for name, value in values.items() if name in REQUEST_PARAMETERS and value is not None}
+    try:
+        return RunRequest.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+
+def on_stale_for(request: RunRequest, trigger: Trigger, declared: Mapping[str, str]) -> OnStale:
+    """Return what the gate does: as asked, else as the deployment declares for the trigger, else the default."""
+    if request.on_stale is not None:
+        return request.on_stale
+    return OnStale(declared[trigger]) if trigger in declared else DEFAULT_ON_STALE[trigger]

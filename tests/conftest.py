@@ -1,0 +1,13 @@
+"""What every test shares: a Prefect that knows nothing of the user's profile."""
+
+import os
+import tempfile
+
+# Before anything imports Prefect, which reads its profile and home once.
+for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
+    del os.environ[_name]
+_home = tempfile.TemporaryDirectory(prefix="freshline-tests-")
+os.environ["PREFECT_HOME"] = _home.name
+os.environ["PREFECT_PROFILES_PATH"] = f"{_home.name}/profiles.toml"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "1"
