@@ -30,6 +30,7 @@ Form = Literal["pandas", "arrow", "polars", "scan"]
 WriteMode = Literal["overwrite", "append"]
 
 _PROGRESS_INTERVAL_S = 1.0
+_DATA_DATE = "date"
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,16 @@ class RunContext:
             ObjectMissing, ObjectCorrupt: the object store does not have what was written.
         """
         self._lease.check()
-        upstream = self._upstream(role)
-        stored = _table_of(upstream, table)
+        stored = _table_of(self._upstream(role), table)
         wanted = list(columns) if columns is not None else None
-        until = self.data_as_of
-        if as_ == "scan":
-            return parquet.scan(self._port.objects, stored, columns=wanted, where=where, until=until)
+        objects, until = self._port.objects, self.data_as_of if stored.data_date is not None else None
         if as_ == "pandas":
-            return parquet.read_pandas(self._port.objects, stored, columns=wanted, where=where, until=until)
-        arrow = parquet.read_table(self._port.objects, stored, columns=wanted, where=where, until=until)
+            return parquet.to_pandas(objects, stored, columns=wanted, where=where, until=until)
+        if as_ == "scan":
+            if wanted is not None:
+                raise InvalidInput("as_='scan' gives a dataset of all columns: choose columns when you read from it")
+            return parquet.scan(objects, stored, where=where, until=until)
+        arrow = parquet.read_table(objects, stored, columns=wanted, where=where, until=until)
         if as_ == "arrow":
             return arrow
         if as_ == "polars":
@@ -181,14 +183,14 @@ class RunContext:
         name: str,
         data: Any,
         *,
-        data_date: str | None = "date",
+        data_date: str | None = None,
         mode: WriteMode = "overwrite",
         publish: bool = True,
     ) -> None:
         """Write a table as Parquet; it is visible when the run completes.
 
         `data` is a pandas, Arrow or polars table, or an iterator of record batches. `data_date` names the column
-        (or index) of data dates; a table without that column has none. `append` adds to the table of that name in
+        (or index) of data dates; without it, that is `date` where there is one. `append` adds to the table of that name in
         this deployment's current version, whose fragments are shared. With `publish=False` the table belongs to
         the run but not to the version's content.
 
@@ -199,6 +201,8 @@ class RunContext:
         self._lease.check()
         self._check_name(name)
         base = self.current(name) if mode == "append" else None
+        if data_date is None and base is None and _DATA_DATE in column_names(data):
+            data_date = _DATA_DATE
         stored = parquet.write_table(self._port.objects, data, base=base, data_date=data_date)
         self._base_used |= base is not None
         self._written[name] = ArtifactRecord.of_table(name, stored, publish=publish)
@@ -337,6 +341,14 @@ def _table_of(upstream: UpstreamVersion, name: str | None) -> parquet.StoredTabl
     if name not in tables:
         raise NotFound(f"table in {upstream.key}@v{upstream.number}", name, known=tables)
     return tables[name].stored_table()
+
+
+def column_names(data: Any) -> list[Any]:
+    """Return the columns of a table, the index levels of pandas among them; none for a stream."""
+    if hasattr(data, "index") and hasattr(data, "columns"):
+        return [*data.index.names, *data.columns]
+    schema = getattr(data, "schema", None)
+    return list(getattr(schema, "names", None) or (schema if isinstance(schema, dict) else []))
 
 
 def _length_of(items: Iterable[Any]) -> int | None:

@@ -25,7 +25,7 @@ from ..storage.errors import InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import new_id
 from ..storage.words import UpdateMode
-from .context import RunContext, RunIdentity
+from .context import RunContext, RunIdentity, column_names
 from .lease import Lease
 
 
@@ -171,14 +171,16 @@ class _MemoryPort:
     def _artifact(self, name: str, part: Any) -> ArtifactRecord:
         if isinstance(part, bytes):
             return ArtifactRecord.of_file(name, files.save_file(self.objects, part), publish=True)
-        return ArtifactRecord.of_table(name, parquet.write_table(self.objects, part, data_date="date"), publish=True)
+        has_date = "date" in column_names(part)
+        stored = parquet.write_table(self.objects, part, data_date="date" if has_date else None)
+        return ArtifactRecord.of_table(name, stored, publish=True)
 
 
 def _collect(port: _MemoryPort, result: Result) -> TestResult:
     tables, saved = {}, {}
     for artifact in result.artifacts:
         if artifact.kind == "table":
-            tables[artifact.name] = parquet.read_pandas(port.objects, artifact.stored_table())
+            tables[artifact.name] = parquet.to_pandas(port.objects, artifact.stored_table())
         else:
             saved[artifact.name] = port.objects.read_bytes(artifact.stored_file().name)
     return TestResult(dict(result.metrics), tables, saved, tuple(port.recorded), result)

@@ -28,24 +28,25 @@ def cancel(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
 
 def wait(run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
     """Return the run when it has ended."""
-    return _queries().wait(run_id, timeout_s=timeout_s)
+    return queries().wait(run_id, timeout_s=timeout_s)
 
 
 def report(run_id: UUID | str) -> RunReport:
     """Return a run with its metrics, its inputs down to the sources, and its artifacts."""
-    return _queries().report(run_id)
+    return queries().report(run_id)
 
 
 def inputs(reference: str, *, recursive: bool = True) -> Sequence[InputVersion]:
     """Return what went into a version: `backtest/book` (the current one) or `backtest/book@v2`."""
-    return _queries().inputs(reference, recursive=recursive)
+    return queries().inputs(reference, recursive=recursive)
 
 
 def explain(deployment: str) -> Explanation:
     """Return why a deployment is as fresh as it is, down to the run that started it."""
-    return _queries().explain(deployment)
+    return queries().explain(deployment)
 
 
-def _queries() -> Queries:
+def queries() -> Queries:
+    """Return the questions that the store can answer."""
     freshline = shared_freshline()
     return Queries(freshline.database, tenant_id=freshline.settings.tenant_id)

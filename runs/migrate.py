@@ -33,13 +33,23 @@ def ensure_schema(database: Database) -> None:
     if revision is None:
         upgrade(database)
         return
+    refuse_unknown(database, revision)
     shown = database.engine.url.render_as_string(hide_password=True)
-    if revision in known_revisions():
-        raise StoreVersion(f"the database {shown} has the older schema {revision}: run `freshline db upgrade`")
-    raise StoreVersion(
-        f"the database {shown} has the schema {revision}, which this version of Freshline does not know: "
-        "it was made by a newer one; install that"
-    )
+    raise StoreVersion(f"the database {shown} has the older schema {revision}: run `freshline db upgrade`")
+
+
+def refuse_unknown(database: Database, revision: str | None) -> None:
+    """Refuse a database that this program does not know.
+
+    Raises:
+        StoreVersion: a newer Freshline made it.
+    """
+    if revision is not None and revision not in known_revisions():
+        shown = database.engine.url.render_as_string(hide_password=True)
+        raise StoreVersion(
+            f"the database {shown} has the schema {revision}, which this version of Freshline does not know: "
+            "it was made by a newer one; install that"
+        )
 
 
 def current_revision(connection: Connection) -> str | None:

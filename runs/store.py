@@ -48,8 +48,8 @@ def insert_run(
 ) -> bool:
     """Insert a run with its first events; return False when its key or flow run has one already."""
     row = {**values, "created_at": now, "last_seq": len(events)}
-    inserted = connection.execute(insert_or_ignore(connection, RUN).values(row))
-    if inserted.rowcount != 1:
+    insert = insert_or_ignore(connection, RUN).values(row).returning(RUN.c.id)
+    if connection.execute(insert).first() is None:
         return False
     _insert_events(connection, values["id"], events, last_seq=len(events), actor=actor, now=now)
     return True

@@ -18,7 +18,8 @@
     │   ├── ObjectMissing       an object that a record names is not there
     │   └── ObjectCorrupt       an object's bytes are not those that were written
     ├── PrefectError            Prefect cannot be reached or answered with an error
-    └── StackError              the embedded stack cannot start
+    ├── StackError              the embedded stack cannot start
+    └── MissingExtra            an optional part of Freshline is not installed
 
 Messages say what happened, with which value, and what to do. No error carries a secret.
 """
@@ -116,6 +117,10 @@ class PrefectError(FreshlineError):
 
 class StackError(FreshlineError):
     """The embedded stack cannot start."""
+
+
+class MissingExtra(FreshlineError):
+    """An optional part of Freshline is not installed; the message has the command that installs it."""
 
 
 def nearest_names(name: str, known: Iterable[str]) -> tuple[str, ...]:

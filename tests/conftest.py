@@ -11,3 +11,5 @@ os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_PROFILES_PATH"] = f"{_home.name}/profiles.toml"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+
+pytest_plugins = ["tests.databases", "tests.stack"]

@@ -1,0 +1,131 @@
+"""How answers look: tables that fit the terminal, or JSON with stable keys."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from ...storage.ids import show_run_id
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ...lineage.explain import Explanation
+    from ...lineage.versions import InputVersion
+    from ..models import Run
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+_STYLE = {
+    "ready": "green",
+    "completed": "green",
+    "source_delayed": "yellow",
+    "not_initialized": "dim",
+    "skipped": "dim",
+    "waiting": "yellow",
+    "running": "cyan",
+    "stale": "red",
+    "failed": "red",
+    "refused": "magenta",
+    "cancelled": "magenta",
+}
+
+
+def console() -> "Console":
+    """Return the console: colours and width of the terminal, neither when piped."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False)
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> "Table":
+    """Return a table; what is a word of ours has its colour."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        # As Text: a name with [brackets] is data, not markup.
+        made.add_row(*(Text(show(cell), style=_STYLE.get(show(cell), "")) for cell in row))
+    return made
+
+
+def show(value: Any) -> str:
+    """Return a value as people read it."""
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else f"{value:,.4f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def seconds_of(run: "Run") -> str:
+    """Return how long a run's body took."""
+    if run.started_at is None or run.ended_at is None:
+        return "-"
+    return f"{(run.ended_at - run.started_at).total_seconds():.1f} s"
+
+
+def print_json(value: Any) -> None:
+    """Print JSON; NaN and infinities are null, as JSON has none."""
+    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
+    """Return the versions that went into one, nearest first."""
+    columns = ("depth", "role", "version", "data until", "produced by", "still current")
+    rows = (
+        (
+            read.depth,
+            read.role,
+            f"{read.key}@v{read.number}",
+            read.data_end,
+            show_run_id(read.run_id),
+            "yes" if read.is_current else "no",
+        )
+        for read in inputs
+    )
+    return table(title, columns, rows)
+
+
+def reasons_tree(explanation: "Explanation") -> Any:
+    """Return the chain of reasons as a tree."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def grow(branch: Tree, reasons: Iterable[Any]) -> None:
+        for reason in reasons:
+            brought = f" ({show_run_id(reason.origin_run_id)})" if reason.origin_run_id is not None else ""
+            grow(branch.add(Text(reason.sentence() + brought)), reason.because)
+
+    freshness = explanation.freshness.value
+    root = Tree(Text.assemble(f"{explanation.key} is ", (freshness, _STYLE.get(freshness, ""))))
+    grow(root, explanation.reasons)
+    return root
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "model_dump"):
+        return _plain(value.model_dump())
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return str(value) if isinstance(value, UUID) else value

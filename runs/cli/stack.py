@@ -1,0 +1,56 @@
+"""What keeps running: up, reconcile."""
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from .output import console
+
+
+@click.command()
+@click.option("--port", default=4200, show_default=True, type=click.IntRange(1, 65535), help="Of the Prefect server.")
+@click.option("--worker-limit", type=click.IntRange(1), help="How many flow runs at once.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Where it is kept; FRESHLINE_HOME by default.")
+def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
+    """Start everything on this machine: Prefect's server, a worker, dispatcher and reconciler. Ctrl-C ends it."""
+    from ...storage.settings import load_settings
+    from ..embedded import embedded
+
+    out = console()
+    home = directory or load_settings().home
+    with (
+        out.status("starting") as status,
+        embedded(
+            home, port=port, worker_limit=worker_limit, stage=lambda name: status.update(f"starting: {name}")
+        ) as stack,
+    ):
+        status.stop()
+        out.print(f"Prefect: {stack.stack.ui_url}   records, objects and logs: {stack.directory}")
+        out.print("In another terminal:")
+        out.print(f"  export FRESHLINE_HOME={stack.directory} PREFECT_API_URL={stack.stack.api_url}")
+        out.print("  freshline deploy")
+        closed = _on_terminate()
+        while not closed.wait(1.0):
+            stack.stack.check()
+
+
+@click.command()
+def reconcile() -> None:
+    """Dispatch and reconcile, without anything else; several may run at once. Ctrl-C ends it."""
+    from ..background import Background
+    from ..composition import open_freshline
+
+    freshline = open_freshline()
+    gateway = freshline.gateway()
+    with Background(freshline, gateway):
+        console().print(f"dispatching to {gateway.api_url}; Ctrl-C ends it")
+        _on_terminate().wait()
+
+
+def _on_terminate() -> threading.Event:
+    """Return an event that SIGTERM sets, so that a service manager ends us as Ctrl-C does."""
+    closed = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: closed.set())
+    return closed

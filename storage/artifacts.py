@@ -1,0 +1,204 @@
+"""The records of artifacts: what was written under which name, and which objects it is made of.
+
+All SQL for writing and reading them; garbage collection has its own (`gc`). Works in the caller's transaction and
+touches no object: they are uploaded and verified before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Self
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from .errors import Conflict, InvalidInput
+from .ids import new_id
+from .models import Artifact, ArtifactKind, ArtifactObject, StoredObject
+from .stored import Fragment, StoredFile, StoredTable
+
+TABLE_MEDIA_TYPE = "application/vnd.apache.parquet"
+
+_ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
+_ARTIFACT_OBJECT = ArtifactObject.__table__  # type: ignore[attr-defined]
+_OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
+_MAX_NAME = 250
+_OBJECTS_PER_STATEMENT = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRecord:
+    """A named table or file, with all that is recorded of it."""
+
+    name: str
+    """The name that the user gave: 1 to 250 printable characters."""
+    stored: StoredTable | StoredFile
+    """Where its objects are."""
+    digest: str
+    """What counts for the version: the logical digest, the sha256, or what the author of a file gave."""
+    publish: bool = True
+    """It belongs to the published version, not to the run alone."""
+
+    @classmethod
+    def of_table(cls, name: str, stored: StoredTable, *, publish: bool = True) -> Self:
+        """Return the record of a table."""
+        return cls(name=name, stored=stored, digest=stored.digest, publish=publish)
+
+    @classmethod
+    def of_file(cls, name: str, stored: StoredFile, *, publish: bool = True, digest: str | None = None) -> Self:
+        """Return the record of a file; `digest` is the author's, for files that differ from run to run."""
+        return cls(name=name, stored=stored, digest=stored.sha256 if digest is None else digest, publish=publish)
+
+    @property
+    def kind(self) -> ArtifactKind:
+        """Whether it is a table or a file."""
+        return ArtifactKind.TABLE if isinstance(self.stored, StoredTable) else ArtifactKind.FILE
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of the table; none for a file."""
+        return self.stored.rows if isinstance(self.stored, StoredTable) else None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its objects, shared ones included."""
+        return self.stored.size_bytes
+
+    @property
+    def media_type(self) -> str:
+        """As in HTTP."""
+        return self.stored.media_type if isinstance(self.stored, StoredFile) else TABLE_MEDIA_TYPE
+
+    @property
+    def first_data_date(self) -> date | None:
+        """Smallest data date of the table; none when it has none."""
+        return self.stored.first_data_date if isinstance(self.stored, StoredTable) else None
+
+    @property
+    def last_data_date(self) -> date | None:
+        """Largest data date of the table; none when it has none."""
+        return self.stored.last_data_date if isinstance(self.stored, StoredTable) else None
+
+    def stored_table(self) -> StoredTable:
+        """Return where the table is.
+
+        Raises:
+            InvalidInput: it is a file.
+        """
+        if not isinstance(self.stored, StoredTable):
+            raise InvalidInput(f"the artifact {self.name!r} is a file, not a table: open it instead of reading it")
+        return self.stored
+
+    def stored_file(self) -> StoredFile:
+        """Return where the file is.
+
+        Raises:
+            InvalidInput: it is a table.
+        """
+        if not isinstance(self.stored, StoredFile):
+            raise InvalidInput(f"the artifact {self.name!r} is a table, not a file: read it instead of opening it")
+        return self.stored
+
+
+def insert_artifacts(
+    connection: Connection,
+    owner_id: UUID,
+    artifacts: Sequence[ArtifactRecord],
+    *,
+    now: datetime,
+    since: datetime | None = None,
+) -> None:
+    """Record the artifacts of an owner and take up their objects, condemned ones too.
+
+    `since` is when the owner began to write, by the database's clock: an object that garbage collection had deleted
+    before that is known to have been uploaded anew. Without it, any object deleted lately is refused.
+
+    Raises:
+        InvalidInput: a name is given twice or is not 1 to 250 printable characters.
+        Conflict: garbage collection deleted an object meanwhile; write the artifacts again.
+    """
+    _check_names([artifact.name for artifact in artifacts])
+    rows, links, objects = [], [], {}
+    for artifact in artifacts:
+        artifact_id = new_id()
+        rows.append(_row_of(artifact_id, owner_id, artifact, now))
+        stored = artifact.stored
+        parts: Sequence[Fragment | StoredFile] = stored.fragments if isinstance(stored, StoredTable) else [stored]
+        for position, part in enumerate(parts):
+            objects[part.name] = {"name": part.name, "sha256": part.sha256, "size_bytes": part.size_bytes}
+            links.append({"artifact_id": artifact_id, "position": position, "object_name": part.name})
+    # One order for everybody: two writers that share objects must not wait for each other in a circle.
+    in_order = [objects[name] for name in sorted(objects)]
+    for start in range(0, len(in_order), _OBJECTS_PER_STATEMENT):
+        _take_up(connection, in_order[start : start + _OBJECTS_PER_STATEMENT], now=now, since=since)
+    if rows:
+        connection.execute(sa.insert(_ARTIFACT), rows)
+    if links:
+        connection.execute(sa.insert(_ARTIFACT_OBJECT), links)
+
+
+def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]:
+    """Return the artifacts of an owner, by name."""
+    columns = (_ARTIFACT.c.name, _ARTIFACT.c.kind, _ARTIFACT.c.digest, _ARTIFACT.c.publish, _ARTIFACT.c.stored_json)
+    query = sa.select(*columns).where(_ARTIFACT.c.owner_id == owner_id).order_by(_ARTIFACT.c.name)
+    return [
+        ArtifactRecord(
+            name=row.name,
+            stored=(StoredTable if row.kind == ArtifactKind.TABLE else StoredFile).from_json(row.stored_json),
+            digest=row.digest,
+            publish=row.publish,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def _take_up(connection: Connection, objects: list[dict[str, Any]], *, now: datetime, since: datetime | None) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    usable = _OBJECT.c.swept_at.is_(None)
+    if since is not None:
+        usable |= _OBJECT.c.deleted_at <= since
+    statement = (
+        dialect.insert(_OBJECT)
+        .values([{**item, "created_at": now} for item in objects])
+        .on_conflict_do_update(
+            index_elements=[_OBJECT.c.name],
+            set_={"condemned_at": None, "swept_at": None, "deleted_at": None},
+            where=usable,
+        )
+        .returning(_OBJECT.c.name)
+    )
+    taken = set(connection.execute(statement).scalars())
+    lost = [item["name"] for item in objects if item["name"] not in taken]
+    if lost:
+        raise Conflict(
+            f"garbage collection deleted {lost[0]} while it was being written again"
+            f"{f' ({len(lost) - 1} more)' if len(lost) > 1 else ''}: nothing was recorded; run again"
+        )
+
+
+def _row_of(artifact_id: UUID, owner_id: UUID, artifact: ArtifactRecord, now: datetime) -> dict[str, Any]:
+    stored = artifact.stored
+    return {
+        "id": artifact_id,
+        "owner_id": owner_id,
+        "name": artifact.name,
+        "kind": artifact.kind,
+        "publish": artifact.publish,
+        "digest": artifact.digest,
+        "rows": artifact.rows,
+        "size_bytes": artifact.size_bytes,
+        "media_type": artifact.media_type,
+        "table_schema": [list(column) for column in stored.schema] if isinstance(stored, StoredTable) else None,
+        "stored_json": stored.to_json(),
+        "created_at": now,
+    }
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
+            raise InvalidInput(f"the artifact name {name[:50]!r} must have 1 to {_MAX_NAME} printable characters")
+        if names.count(name) > 1:
+            raise InvalidInput(f"two artifacts are named {name!r}: rename one")

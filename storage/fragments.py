@@ -1,0 +1,222 @@
+"""One Parquet object: writing it, and reading it so that damage is an error and never other data.
+
+Owns how Parquet is written (zstd, row groups sized for scanning, a checksum on each page) and how bytes are checked.
+Knows no table: what fragments mean together is in `parquet`.
+
+Two ways to read, two guarantees. A whole fragment is checked against its sha256 before a byte of it is decoded: that
+reads every byte of the object. Reading some columns or rows of it checks the size of the object, the sha256 of its
+footer, which says where everything lies, and the CRC-32 of each page that is decoded: that reads only what is needed.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from .digest import file_sha256
+from .errors import ArtifactError, FreshlineError, NotStorable, ObjectCorrupt
+from .filesystem import ObjectStore
+from .stored import Fragment, object_name
+
+ROW_GROUP_ROWS = 131_072
+_ROW_GROUP_BYTES = 64 * 1024 * 1024
+_FRAGMENT_BYTES = 256 * 1024 * 1024
+_FOOTER_END_BYTES = 8  # the length of the footer and the letters PAR1
+_CHECKS_AT_ONCE = 8
+
+
+def write_fragments(
+    store: ObjectStore, tables: Iterable[pa.Table], schema: pa.Schema, directory: Path
+) -> Iterator[Fragment]:
+    """Write each table as a row group, and yield a fragment whenever 256 MiB of Parquet are full, and at the end.
+
+    Raises:
+        NotStorable: Parquet refuses a value.
+        ArtifactError: the object store cannot be written.
+    """
+    path = directory / "fragment.parquet"
+    writer: pq.ParquetWriter | None = None
+    rows = 0
+    with _refused_by_parquet():
+        try:
+            for table in tables:
+                writer = writer or _open_writer(path, schema)
+                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+                rows += table.num_rows
+                if path.stat().st_size >= _FRAGMENT_BYTES:
+                    writer.close()
+                    yield _put(store, path, rows)
+                    writer, rows = None, 0
+        finally:
+            if writer is not None:
+                writer.close()
+    if rows:
+        yield _put(store, path, rows)
+
+
+def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Cut a stream into tables of one row group each: 131,072 rows, or 64 MiB in memory."""
+    held: list[pa.RecordBatch] = []
+    rows = size_bytes = 0
+    for batch in batches:
+        rest = batch
+        while rest.num_rows:
+            part = rest.slice(0, ROW_GROUP_ROWS - rows)
+            rest = rest.slice(part.num_rows)
+            held.append(part)
+            rows += part.num_rows
+            size_bytes += part.nbytes
+            if rows == ROW_GROUP_ROWS or size_bytes >= _ROW_GROUP_BYTES:
+                yield pa.Table.from_batches(held, schema=schema)
+                held, rows, size_bytes = [], 0, 0
+    if held:
+        yield pa.Table.from_batches(held, schema=schema)
+
+
+def read_whole(store: ObjectStore, fragment: Fragment) -> pa.Table:
+    """Return all rows of a fragment whose every byte was checked.
+
+    Raises:
+        ObjectMissing: it is not there.
+        ObjectCorrupt: its bytes are not those that were written.
+    """
+    content = _whole_bytes(store, fragment)
+    with reading(store, [fragment]):
+        return pq.ParquetFile(pa.BufferReader(content)).read()
+
+
+def read_tail(store: ObjectStore, fragment: Fragment, rows: int) -> pa.Table:
+    """Return the last rows of a fragment, decoding only the row groups that hold them; errors as `read_whole`."""
+    _check_footer(store, fragment)
+    with store.open(fragment.name) as source, reading(store, [fragment]):
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        first, covered = file.num_row_groups, 0
+        while covered < rows:
+            first -= 1
+            covered += file.metadata.row_group(first).num_rows
+        return file.read_row_groups(list(range(first, file.num_row_groups))).slice(covered - rows)
+
+
+def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.Schema) -> pyarrow.dataset.Dataset:
+    """Return the fragments as one dataset in their order, after checking the size and the footer of each.
+
+    Raises:
+        ObjectMissing: a fragment is not there.
+        ObjectCorrupt: a fragment's size or footer is not what was written.
+    """
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as executor:
+        list(executor.map(partial(_check_footer, store), fragments))
+    filesystem = _arrow_filesystem(store)
+    parquet = pyarrow.dataset.ParquetFileFormat(
+        default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
+            pre_buffer=True, page_checksum_verification=True
+        )
+    )
+    parts = [parquet.make_fragment(store.path_of(fragment.name), filesystem) for fragment in fragments]
+    return pyarrow.dataset.FileSystemDataset(parts, schema, parquet, filesystem)
+
+
+def check_whole(store: ObjectStore, fragment: Fragment) -> None:
+    """Read every byte of an object and compare its sha256; errors as `read_whole`."""
+    _whole_bytes(store, fragment)
+
+
+@contextmanager
+def reading(store: ObjectStore, fragments: Sequence[Fragment]) -> Iterator[None]:
+    """Turn an error of the Parquet reader into the name of the object that is damaged, found by reading them all.
+
+    Raises:
+        ObjectCorrupt, ObjectMissing: one of the objects is damaged or gone.
+        ArtifactError: none is; the store could not be read, or the reader is at fault.
+    """
+    try:
+        yield
+    except FreshlineError:
+        raise
+    except Exception as error:  # Arrow's errors, and those of each driver below it
+        for fragment in fragments:
+            check_whole(store, fragment)
+        names = ", ".join(fragment.name for fragment in fragments[:3])
+        raise ArtifactError(f"{names} in {store.url} could not be read, though the bytes are whole: {error}") from None
+
+
+def _whole_bytes(store: ObjectStore, fragment: Fragment) -> pa.Buffer:
+    _check_size(store, fragment)
+    if store.local_root is None:
+        content = pa.py_buffer(store.read_bytes(fragment.name))
+    else:
+        content = pa.memory_map(store.path_of(fragment.name)).read_buffer()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != fragment.sha256:
+        raise _corrupt(store, fragment.name, f"its sha256 is {sha256}")
+    return content
+
+
+def _check_size(store: ObjectStore, fragment: Fragment) -> None:
+    size_bytes = store.size_bytes(fragment.name)
+    if size_bytes != fragment.size_bytes:
+        raise _corrupt(store, fragment.name, f"it has {size_bytes:,} bytes, {fragment.size_bytes:,} were written")
+
+
+def _check_footer(store: ObjectStore, fragment: Fragment) -> None:
+    _check_size(store, fragment)
+    start = fragment.size_bytes - fragment.footer_bytes
+    footer = store.read_bytes(fragment.name, start=start, end=fragment.size_bytes)
+    sha256 = hashlib.sha256(footer).hexdigest()
+    if sha256 != fragment.footer_sha256:
+        raise _corrupt(store, fragment.name, f"the sha256 of its footer is {sha256}")
+
+
+def _corrupt(store: ObjectStore, name: str, fact: str) -> ObjectCorrupt:
+    return ObjectCorrupt(
+        f"{store.url_of(name)} is damaged: {fact}. Restore the object from a copy, or run again what wrote it"
+    )
+
+
+@contextmanager
+def _refused_by_parquet() -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise NotStorable(f"Parquet cannot hold the table: {error}") from None
+
+
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # A dictionary of floating point values is built in vain: they hardly repeat.
+    repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=repeating, write_page_checksum=True, store_schema=True
+    )
+
+
+def _put(store: ObjectStore, path: Path, rows: int) -> Fragment:
+    sha256, size_bytes = file_sha256(path)
+    with path.open("rb") as file:
+        file.seek(-_FOOTER_END_BYTES, os.SEEK_END)
+        footer_bytes = int.from_bytes(file.read(4), "little") + _FOOTER_END_BYTES
+        file.seek(-footer_bytes, os.SEEK_END)
+        footer_sha256 = hashlib.sha256(file.read()).hexdigest()
+    name = object_name(sha256, ".parquet")
+    store.put_file(path, name, consume=True)
+    return Fragment(
+        name=name,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        rows=rows,
+        footer_bytes=footer_bytes,
+        footer_sha256=footer_sha256,
+    )
+
+
+def _arrow_filesystem(store: ObjectStore) -> pyarrow.fs.FileSystem:
+    if store.local_root is not None:
+        return pyarrow.fs.LocalFileSystem(use_mmap=True)
+    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store.filesystem))

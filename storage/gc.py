@@ -1,0 +1,145 @@
+"""Garbage collection of objects, in two phases with a grace period between them.
+
+`adopt` finds objects that no record knows (their writer died before it could record them), `condemn` marks those that
+no artifact needs, `sweep` deletes what was condemned longer than the grace period. Each may be interrupted at any
+point and run again; several may run at once. Owns the deletion of objects: nothing else deletes one.
+
+Why no object in use is lost. Recording an artifact clears the marks of its objects (`artifacts`); a sweep decides by
+one guarded UPDATE, which looks for artifacts again under the row's lock, and only then deletes. From the decision on,
+an artifact cannot take the object up: a writer that found it in the store and uploaded nothing gets a Conflict and
+writes again. The row outlives its object by a grace period to say so to the last of them. So choose a grace period
+longer than the longest run; a shorter one costs a run that has to be repeated, never data.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import PurePosixPath
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from .database import Database
+from .filesystem import OBJECTS, ListedObject, ObjectStore
+from .models import ArtifactObject, StoredObject
+
+_OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
+_LINK = ArtifactObject.__table__  # type: ignore[attr-defined]
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep deleted."""
+
+    objects: int
+    size_bytes: int
+
+
+def adopt(database: Database, store: ObjectStore, now: datetime) -> int:
+    """Condemn the objects in the store that no record knows; return how many.
+
+    Objects that a run is uploading right now are among them: its completion takes them up.
+
+    Raises:
+        ArtifactError: the store cannot be listed.
+    """
+    listing = store.list(OBJECTS)
+    adopted = 0
+    while found := list(islice(listing, _BATCH)):
+        adopted += database.write(lambda connection, found=found: _insert_unknown(connection, found, now))  # type: ignore[misc]
+    return adopted
+
+
+def condemn(connection: Connection, now: datetime) -> int:
+    """Mark the objects that no artifact needs any more, and clear the mark of those that one does; return how many.
+
+    Objects marked before keep their date.
+    """
+    connection.execute(
+        sa.update(_OBJECT)
+        .where(_OBJECT.c.condemned_at.is_not(None), _OBJECT.c.swept_at.is_(None), _is_needed(_OBJECT))
+        .values(condemned_at=None)
+    )
+    condemned = connection.execute(
+        sa.update(_OBJECT)
+        .where(_OBJECT.c.condemned_at.is_(None), _OBJECT.c.swept_at.is_(None), ~_is_needed(_OBJECT))
+        .values(condemned_at=now)
+    )
+    return condemned.rowcount
+
+
+def sweep(database: Database, store: ObjectStore, now: datetime, grace: timedelta) -> Swept:
+    """Delete the objects condemned for longer than `grace` that still no artifact needs; return what was deleted.
+
+    What a sweep that died had decided is finished by a later one, a grace period afterwards.
+
+    Raises:
+        ArtifactError: an object cannot be deleted; those before it are gone, the rest is tried again next time.
+    """
+    objects = size_bytes = 0
+    while decided := database.write(lambda connection: _decide(connection, now, now - grace)):
+        for row in decided:
+            store.delete(row.name)
+            objects, size_bytes = objects + 1, size_bytes + row.size_bytes
+        names = [row.name for row in decided]
+        database.write(lambda connection, names=names: _record_deleted(connection, names, now))  # type: ignore[misc]
+    database.write(lambda connection: _forget(connection, now - grace))
+    return Swept(objects, size_bytes)
+
+
+def _decide(connection: Connection, now: datetime, before: datetime) -> Sequence[sa.Row[tuple[str, int]]]:
+    """Choose the next objects to delete; from now on they are this sweep's, and no artifact can take them up."""
+    candidate = _OBJECT.alias("candidate")
+    chosen = sa.select(candidate.c.name).where(_is_due(candidate, before)).order_by(candidate.c.name).limit(_BATCH)
+    # The condition again: Postgres judges it anew, under the row's lock, when a writer was quicker.
+    decided = connection.execute(
+        sa.update(_OBJECT)
+        .where(_OBJECT.c.name.in_(chosen), _is_due(_OBJECT, before))
+        .values(swept_at=now)
+        .returning(_OBJECT.c.name, _OBJECT.c.size_bytes)
+    )
+    return decided.all()
+
+
+def _is_due(objects: sa.FromClause, before: datetime) -> sa.ColumnElement[bool]:
+    undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= before, ~_is_needed(objects))
+    # Decided by a sweep that has been silent for a whole grace period: it died.
+    abandoned = sa.and_(objects.c.swept_at <= before, objects.c.deleted_at.is_(None))
+    return sa.or_(undecided, abandoned)
+
+
+def _record_deleted(connection: Connection, names: Sequence[str], now: datetime) -> None:
+    connection.execute(
+        sa.update(_OBJECT)
+        .where(_OBJECT.c.name.in_(names), _OBJECT.c.swept_at.is_not(None), _OBJECT.c.deleted_at.is_(None))
+        .values(deleted_at=now)
+    )
+
+
+def _forget(connection: Connection, deleted_before: datetime) -> None:
+    connection.execute(sa.delete(_OBJECT).where(_OBJECT.c.deleted_at <= deleted_before, ~_is_needed(_OBJECT)))
+
+
+def _insert_unknown(connection: Connection, found: Sequence[ListedObject], now: datetime) -> int:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    rows = [
+        {
+            "name": item.name,
+            "sha256": PurePosixPath(item.name).name.partition(".")[0],
+            "size_bytes": item.size_bytes,
+            "created_at": now,
+            "condemned_at": now,
+        }
+        for item in found
+    ]
+    inserted = connection.execute(
+        dialect.insert(_OBJECT).values(rows).on_conflict_do_nothing().returning(_OBJECT.c.name)
+    )
+    return len(inserted.all())
+
+
+def _is_needed(objects: sa.FromClause) -> sa.ColumnElement[bool]:
+    return sa.exists().where(_LINK.c.object_name == objects.c.name)

@@ -1,0 +1,235 @@
+"""What every gateway to Prefect must do; run against the real server and against our fake."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts, FlowRunState, Gateway
+from freshline.storage.errors import Conflict, InvalidInput, NotFound
+
+
+class World(ABC):
+    """A Prefect server, and the hands that a worker or a person has on it."""
+
+    gateway: Gateway
+    idle: DeploymentFacts
+    """Of a flow with the parameters `n: int` and `label: str`; nothing executes its runs."""
+    other: DeploymentFacts
+    """Another deployment of the same flow, with the job variable `env.KEPT`."""
+
+    @abstractmethod
+    def running(self) -> FlowRunFacts:
+        """Return a flow run that has just begun and goes on until `release`."""
+
+    @abstractmethod
+    def release(self, flow_run: FlowRunFacts) -> None:
+        """Let the flow run come to its end."""
+
+    @abstractmethod
+    def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
+        """Return the flow run as soon as the condition holds."""
+
+    @abstractmethod
+    def artifact(self, artifact_id: UUID) -> tuple[str, str, Any, UUID | None]:
+        """Return kind, key, data and flow run of an artifact."""
+
+    def create(self, deployment: DeploymentFacts | None = None, **options: Any) -> FlowRunFacts:
+        """Create a flow run of the idle deployment with a key of its own."""
+        given = {"parameters": {}, "idempotency_key": uuid4().hex, "labels": {}} | options
+        return self.gateway.create_flow_run((deployment or self.idle).id, **given)
+
+
+class GatewayContract:
+    """Inherit from it, and provide the fixture `world`."""
+
+    def test_gateway_that_is_reachable_is_healthy(self, world: World) -> None:
+        assert world.gateway.is_healthy()
+        assert world.gateway.api_url.startswith("http")
+
+    # Deployments.
+
+    def test_deployment_unknown_is_not_found(self, world: World) -> None:
+        with pytest.raises(NotFound, match="no Prefect deployment 'counting/nowhere'"):
+            world.gateway.read_deployment("counting/nowhere")
+
+    def test_deployment_is_read_by_name_and_id(self, world: World) -> None:
+        by_name = world.gateway.read_deployment("counting/idle")
+        assert by_name == world.idle
+        assert by_name.parameter_names == ("n", "label")
+        assert by_name.parameter_schema["properties"]["n"]["type"] == "integer"
+        assert by_name.work_pool_name == "idle"
+        assert [one.description for one in by_name.schedules] == ["cron 0 18 * * 1-5 America/New_York"]
+
+        found = world.gateway.read_deployments([world.idle.id, world.other.id, uuid4()])
+        assert set(found) == {world.idle.id, world.other.id}
+        assert found[world.idle.id].prefect_name == "counting/idle"
+        assert found[world.other.id].flow_id == world.idle.flow_id
+
+    def test_work_pools_are_listed(self, world: World) -> None:
+        assert {"idle", "local"} <= set(world.gateway.read_work_pool_names())
+
+    def test_job_variables_are_merged(self, world: World) -> None:
+        world.gateway.write_job_variables(world.other.id, env={"FRESHLINE_STORE_ID": "1"})
+        world.gateway.write_job_variables(world.other.id, env={"FRESHLINE_STORE_ID": "2"})
+        facts = world.gateway.read_deployment(world.other.prefect_name)
+        assert facts.job_variables["env"] == {"KEPT": "1", "FRESHLINE_STORE_ID": "2"}
+        assert facts.parameter_names == world.other.parameter_names
+
+    def test_schedules_are_paused_and_runs_still_possible(self, world: World) -> None:
+        world.gateway.pause_schedules(world.other.id)
+        world.gateway.pause_schedules(world.other.id)
+        assert world.gateway.read_deployment(world.other.prefect_name).is_paused
+        assert world.create(world.other).state_type == FlowRunState.SCHEDULED
+
+    def test_change_of_an_unknown_deployment_is_not_found(self, world: World) -> None:
+        with pytest.raises(NotFound):
+            world.gateway.write_job_variables(uuid4(), env={})
+        with pytest.raises(NotFound):
+            world.gateway.pause_schedules(uuid4())
+
+    # Creation.
+
+    def test_flow_run_of_an_unknown_deployment_is_not_found(self, world: World) -> None:
+        with pytest.raises(NotFound):
+            world.gateway.create_flow_run(uuid4(), parameters={}, idempotency_key="k", labels={})
+
+    def test_flow_run_with_a_parameter_of_the_wrong_type_is_refused(self, world: World) -> None:
+        with pytest.raises(InvalidInput, match="refused the parameters"):
+            world.create(parameters={"n": "many"})
+
+    def test_flow_run_is_created_as_asked(self, world: World) -> None:
+        key = uuid4().hex
+        made = world.create(
+            parameters={"n": 3}, idempotency_key=key, labels={"freshline.run": "r"}, tags=["a"], name="my-run"
+        )
+        assert made.deployment_id == world.idle.id
+        assert made.idempotency_key == key
+        assert made.labels["freshline.run"] == "r"
+        assert "a" in made.tags
+        assert made.name == "my-run"
+        assert made.parameters["n"] == 3
+        assert made.state_type == FlowRunState.SCHEDULED
+        assert made.created_by_type is None
+        assert not made.is_auto_scheduled
+        assert not made.has_begun
+        assert not made.has_ended
+        assert made.created_at is not None
+        assert made.created_at.utcoffset() == timedelta(0)
+        assert world.gateway.read_flow_run(made.id) == made
+
+    def test_same_key_returns_the_first_flow_run_whatever_else_is_asked(self, world: World) -> None:
+        first = world.create(parameters={"n": 1}, idempotency_key="same", labels={"l": "1"})
+        again = world.create(parameters={"n": 2}, idempotency_key="same", labels={"l": "2"})
+        assert again.id == first.id
+        assert again.parameters["n"] == 1
+        assert again.labels["l"] == "1"
+
+    def test_same_key_for_another_deployment_of_the_flow_is_a_conflict(self, world: World) -> None:
+        world.create(idempotency_key="shared")
+        with pytest.raises(Conflict, match="'shared' belongs to"):
+            world.create(world.other, idempotency_key="shared")
+
+    def test_same_key_from_many_threads_makes_one_flow_run(self, world: World) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda _: world.create(idempotency_key="raced").id, range(8)))
+        assert len(set(made)) == 1
+
+    # Reading.
+
+    def test_flow_run_unknown_is_none(self, world: World) -> None:
+        assert world.gateway.read_flow_run(uuid4()) is None
+
+    def test_flow_runs_are_read_in_any_number_and_missing_ones_left_out(self, world: World) -> None:
+        made = [world.create().id for _ in range(3)]
+        asked = [*made, *(uuid4() for _ in range(450)), made[0]]
+        assert set(world.gateway.read_flow_runs(asked)) == set(made)
+        assert world.gateway.read_flow_runs([]) == {}
+
+    def test_recent_flow_runs_are_those_of_the_deployments_within_the_window(self, world: World) -> None:
+        first, second, elsewhere = world.create(), world.create(), world.create(world.other)
+        assert first.expected_start_at is not None
+        assert second.expected_start_at is not None
+
+        def ids(*deployments: DeploymentFacts, **window: Any) -> list[UUID]:
+            found = world.gateway.recent_flow_runs([one.id for one in deployments], **window)
+            return [one.id for one in found]
+
+        since = first.expected_start_at
+        assert ids(world.idle, since=since) == [first.id, second.id]
+        assert ids(world.idle, since=since, until=since) == [first.id]
+        assert ids(world.idle, world.other, since=since) == [first.id, second.id, elsewhere.id]
+        assert ids(world.idle, since=second.expected_start_at + timedelta(seconds=1)) == []
+        assert world.gateway.recent_flow_runs([], since=since) == []
+
+    # States.
+
+    def test_state_is_set_by_force(self, world: World) -> None:
+        made = world.create()
+        changed = world.gateway.set_state(made.id, FlowRunState.CRASHED, name="Lost", message="no lease")
+        assert (changed.state_type, changed.state_name, changed.state_message) == ("CRASHED", "Lost", "no lease")
+        assert changed.has_ended
+
+    def test_flow_run_unknown_cannot_change(self, world: World) -> None:
+        for change in (
+            lambda: world.gateway.set_state(uuid4(), FlowRunState.CRASHED),
+            lambda: world.gateway.cancel(uuid4()),
+            lambda: world.gateway.suspend(uuid4(), message="m", timeout_s=60),
+            lambda: world.gateway.resume(uuid4()),
+        ):
+            with pytest.raises(NotFound, match="no flow run"):
+                change()
+
+    def test_flow_run_that_has_not_begun_is_cancelled_at_once(self, world: World) -> None:
+        made = world.create()
+        assert world.gateway.cancel(made.id).state_type == FlowRunState.CANCELLED
+        assert world.gateway.cancel(made.id).state_type == FlowRunState.CANCELLED
+
+    def test_flow_run_that_has_ended_is_not_cancelled(self, world: World) -> None:
+        made = world.create()
+        world.gateway.set_state(made.id, FlowRunState.COMPLETED)
+        assert world.gateway.cancel(made.id).state_type == FlowRunState.COMPLETED
+
+    def test_flow_run_that_runs_is_cancelled_by_its_worker(self, world: World) -> None:
+        running = world.running()
+        assert running.has_begun
+        assert running.run_count == 1
+        assert world.gateway.cancel(running.id).state_type in (FlowRunState.CANCELLING, FlowRunState.CANCELLED)
+        ended = world.wait_for(running.id, lambda flow_run: flow_run.has_ended)
+        assert ended.state_type == FlowRunState.CANCELLED
+
+    def test_flow_run_that_does_not_run_is_not_suspended_or_resumed(self, world: World) -> None:
+        made = world.create()
+        with pytest.raises(Conflict, match="cannot be suspended"):
+            world.gateway.suspend(made.id, message="m", timeout_s=60)
+        with pytest.raises(Conflict, match="cannot be resumed: it is Scheduled"):
+            world.gateway.resume(made.id)
+
+    # Artifacts.
+
+    def test_artifact_with_a_bad_key_is_refused(self, world: World) -> None:
+        for key in ("Has Capitals", "under_score", "", "-x", "é"):
+            with pytest.raises(InvalidInput, match="no key for a Prefect artifact"):
+                world.gateway.write_markdown_artifact(key, "text")
+
+    def test_artifacts_are_written_to_their_flow_run(self, world: World) -> None:
+        made = world.create()
+        table = world.gateway.write_table_artifact(
+            "metrics",
+            [{"name": "sharpe", "value": float("nan")}, {"name": "n", "value": 3, "when": made.created_at}],
+            description="Metrics",
+            flow_run_id=made.id,
+        )
+        text = world.gateway.write_markdown_artifact("link", "[page](http://x)", flow_run_id=made.id)
+
+        kind, key, data, flow_run_id = world.artifact(table)
+        assert (kind, key, flow_run_id) == ("table", "metrics", made.id)
+        assert data[0] == {"name": "sharpe", "value": None}
+        assert data[1]["when"] == str(made.created_at)
+        assert world.artifact(text) == ("markdown", "link", "[page](http://x)", made.id)
+
+    def test_current_flow_run_outside_of_a_flow_is_none(self, world: World) -> None:
+        assert world.gateway.current_flow_run() is None

@@ -1,0 +1,119 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from freshline.deployments.gateway import FlowRunFacts, FlowRunState
+
+from tests.contracts.gateway_contract import GatewayContract, World
+from tests.fakes import FakeGateway
+from tests.stack import RunningStack
+
+
+class FakeWorld(World):
+    def __init__(self) -> None:
+        self.gateway: FakeGateway = FakeGateway()
+        parameters = {"n": {"type": "integer"}, "label": {"type": "string"}}
+        self.idle = self.gateway.add_deployment(
+            "counting/idle",
+            parameters=parameters,
+            work_pool_name="idle",
+            schedules=["cron 0 18 * * 1-5 America/New_York"],
+        )
+        self.other = self.gateway.add_deployment(
+            "counting/other", parameters=parameters, job_variables={"env": {"KEPT": "1"}}, work_pool_name="idle"
+        )
+
+    def running(self) -> FlowRunFacts:
+        return self.gateway.begin(self.create().id)
+
+    def release(self, flow_run: FlowRunFacts) -> None:
+        self.gateway.end(flow_run.id)
+
+    def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
+        flow_run = self.gateway.read_flow_run(flow_run_id)
+        assert flow_run is not None
+        if flow_run.state_type == FlowRunState.CANCELLING:
+            flow_run = self.gateway.end(flow_run_id, FlowRunState.CANCELLED)
+        assert condition(flow_run)
+        return flow_run
+
+    def artifact(self, artifact_id: UUID) -> tuple[str, str, Any, UUID | None]:
+        found = self.gateway.artifacts[artifact_id]
+        return found.kind, found.key, found.data, found.flow_run_id
+
+
+class RealWorld(World):
+    def __init__(self, stack: RunningStack, directory: Path) -> None:
+        self.stack = stack
+        self.gateway = stack.gateway
+        self.idle = stack.deployments["refresh/idle"]
+        self.other = stack.deployments["refresh/other"]
+        self._release = directory / "release"
+
+    def running(self, *, suspend: bool = False) -> FlowRunFacts:
+        holding = self.stack.deployments["refresh/holding"]
+        made = self.create(holding, parameters={"release": str(self._release), "suspend": suspend})
+        return self.wait_for(
+            made.id, lambda flow_run: flow_run.is_suspended if suspend else flow_run.state_type == "RUNNING"
+        )
+
+    def release(self, flow_run: FlowRunFacts) -> None:
+        self._release.touch()
+
+    def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
+        return self.stack.wait_for(flow_run_id, condition)
+
+    def artifact(self, artifact_id: UUID) -> tuple[str, str, Any, UUID | None]:
+        found = self.client("GET", f"/artifacts/{artifact_id}")
+        data = json.loads(found["data"]) if found["type"] == "table" else found["data"]
+        return found["type"], found["key"], data, UUID(found["flow_run_id"]) if found["flow_run_id"] else None
+
+    def client(self, method: str, path: str, body: Any = None) -> Any:
+        import httpx
+
+        answer = httpx.request(method, self.gateway.api_url + path, json=body, trust_env=False)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+class TestFakeGateway(GatewayContract):
+    @pytest.fixture
+    def world(self) -> FakeWorld:
+        return FakeWorld()
+
+
+@pytest.mark.stack
+class TestPrefectGateway(GatewayContract):
+    @pytest.fixture
+    def world(self, stack: RunningStack, tmp_path: Path) -> RealWorld:
+        return RealWorld(stack, tmp_path)
+
+    def test_flow_run_that_suspends_itself_ends_its_process_and_goes_on_when_resumed(self, world: RealWorld) -> None:
+        suspended = world.running(suspend=True)
+        assert suspended.state_message == "waits for refresh/prices"
+        assert suspended.run_count == 1
+        with pytest.raises(Exception, match="cannot be suspended"):
+            world.gateway.suspend(suspended.id, message="m", timeout_s=60)
+
+        world.release(suspended)
+        assert world.gateway.resume(suspended.id).state_type == FlowRunState.SCHEDULED
+        ended = world.wait_for(suspended.id, lambda flow_run: flow_run.has_ended)
+        assert ended.state_type == FlowRunState.COMPLETED
+
+        (artifact,) = world.client(
+            "POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(ended.id)]}}}
+        )
+        assert json.loads(artifact["data"]) == [{"id": str(ended.id)}]
+
+    def test_flow_run_that_is_suspended_is_cancelled_at_once(self, world: RealWorld) -> None:
+        suspended = world.running(suspend=True)
+        assert world.gateway.cancel(suspended.id).state_type == FlowRunState.CANCELLED
+
+    def test_flow_run_that_was_deleted_is_missing(self, world: RealWorld) -> None:
+        made = world.create()
+        world.client("DELETE", f"/flow_runs/{made.id}")
+        assert world.gateway.read_flow_run(made.id) is None
+        assert world.gateway.read_flow_runs([made.id]) == {}

@@ -1,0 +1,114 @@
+"""The fixture `stack`: a real Prefect server and worker for the whole session, with small flows deployed."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from uuid import UUID
+
+import pytest
+from freshline.deployments.catalog import load_catalog
+from freshline.deployments.client import PrefectGateway
+from freshline.deployments.deploy import deploy_catalog
+from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts
+from freshline.deployments.local import LocalStack
+
+IDLE_POOL = "idle"
+"""A work pool without a worker: its flow runs stay scheduled."""
+WAIT_S = 60.0
+"""How long a test waits for the worker, before it fails."""
+
+FLOWS = """
+import time
+from pathlib import Path
+from uuid import UUID
+
+from prefect import flow
+
+
+@flow
+def counting(n: int = 1, label: str = "x"):
+    return n
+
+
+@flow
+def holding(release: str, suspend: bool = False):
+    if suspend and not Path(release).exists():
+        from freshline.deployments.client import PrefectGateway
+
+        gateway = PrefectGateway()
+        current = gateway.current_flow_run()
+        gateway.write_table_artifact("holding", [{"id": str(current.id)}])
+        gateway.suspend(current.id, message="waits for refresh/prices", timeout_s=600)
+    while not Path(release).exists():
+        time.sleep(0.05)
+
+
+counting.fn.__freshline_kind__ = "refresh"
+holding.fn.__freshline_kind__ = "refresh"
+"""
+
+CATALOGUE = """
+deployments:
+  - name: idle
+    entrypoint: stack_flows.py:counting
+    work_pool: {name: idle}
+    schedules: [{cron: "0 18 * * 1-5", timezone: America/New_York, active: false}]
+    tags: [idle]
+    resource: {name: idle, kind: dataset, runs: refresh}
+  - name: other
+    entrypoint: stack_flows.py:counting
+    work_pool: {name: idle, job_variables: {env: {KEPT: "1"}}}
+    resource: {name: other, kind: dataset, runs: refresh, upstream: {x: refresh/idle}}
+  - name: holding
+    entrypoint: stack_flows.py:holding
+    work_pool: {name: local}
+    resource: {name: holding, kind: dataset, runs: refresh}
+"""
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """The session's stack, a gateway to it, and what is deployed there."""
+
+    local: LocalStack
+    gateway: PrefectGateway
+    directory: Path
+    deployments: Mapping[str, DeploymentFacts]
+
+    def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
+        """Return the flow run as soon as the condition holds."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            flow_run = self.gateway.read_flow_run(flow_run_id)
+            assert flow_run is not None
+            if condition(flow_run):
+                return flow_run
+            self.local.check()
+            assert time.monotonic() < deadline, f"still {flow_run.state_name}: {flow_run.state_message}"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A real Prefect server and worker. Use `stack.local.activated()` to make this process talk to it."""
+    directory = tmp_path_factory.mktemp("stack-project")
+    (directory / "stack_flows.py").write_text(dedent(FLOWS))
+    (directory / "prefect.yaml").write_text(CATALOGUE)
+    with LocalStack(tmp_path_factory.mktemp("stack")) as local:
+        gateway = PrefectGateway(local.api_url)
+        with local.activated():
+            _make_pool(IDLE_POOL)
+            catalog = load_catalog(directory / "prefect.yaml", check_policy=lambda policy: None)
+            deployments = deploy_catalog(catalog, gateway)
+        yield RunningStack(local, gateway, directory, deployments)
+        gateway.close()
+
+
+def _make_pool(name: str) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
