@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,6 @@ def end_all(processes: Iterable[Any], *, grace_s: float) -> None:
 def _wait_gone(processes: list[Any], *, patience_s: float) -> list[Any]:
     deadline = time.monotonic() + patience_s
     while True:
-        _reap()
         processes = [process for process in processes if _lives(process)]
         if not processes or time.monotonic() >= deadline:
             return processes
@@ -100,7 +100,10 @@ def _lives(process: Any) -> bool:
 
 
 def _reap() -> list[tuple[int, int]]:
-    """Collect the ends of children, orphans that came to us as subreaper among them."""
+    """Collect the ends of children, orphans that came to us as subreaper among them.
+
+    For the keeper alone: in another process it would take the ends away from those who wait for them.
+    """
     ended: list[tuple[int, int]] = []
     while True:
         try:
@@ -116,8 +119,9 @@ class _Keeper:
     """Single-threaded, so that a child can be prepared between fork and exec without a lock held
     elsewhere."""
 
-    def __init__(self, marker: str) -> None:
+    def __init__(self, marker: str, *, grace_s: float) -> None:
         self.marker = marker
+        self.grace_s = grace_s
         self.parent = os.getppid()
         self.names: dict[int, str] = {}
         self.asked_to_stop = False
@@ -167,27 +171,23 @@ class _Keeper:
 
     def _stop(self) -> None:
         """End what was started last first: a worker may still tell its server what became of its runs."""
-        server, *rest = [*self.names] or [0]
-        spared = [pid for pid in (server,) if pid]
-        others = [psutil.Process(pid) for pid in reversed(rest) if psutil.pid_exists(pid)]
-        end_all(others, grace_s=GRACE_S)
-        spare = {*spared, *_descendants(spared)}
-        end_all([process for process in psutil.Process().children() if process.pid not in spare], grace_s=GRACE_S)
-        end_all(psutil.Process().children(), grace_s=GRACE_S)
+        for pid in list(reversed(self.names)):
+            with suppress(psutil.NoSuchProcess):
+                self._end([psutil.Process(pid)])
+            # Its orphans are our children now, beside what was started before it.
+            earlier = {one for one in self.names if one != pid}
+            orphans = [child for child in psutil.Process().children() if child.pid not in earlier]
+            self._end(orphans)
+            self.names = {one: name for one, name in self.names.items() if one != pid}
+        self._end(psutil.Process().children())
         sweep(self.marker, grace_s=0)
+
+    def _end(self, processes: Iterable[Any]) -> None:
+        end_all(processes, grace_s=self.grace_s)
+        _reap()
 
     def _on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
         self.asked_to_stop = True
-
-
-def _descendants(pids: Iterable[int]) -> set[int]:
-    found = set()
-    for pid in pids:
-        try:
-            found |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
-        except psutil.Error:
-            continue
-    return found
 
 
 def _die_with_parent() -> None:
@@ -227,7 +227,7 @@ def main(arguments: list[str]) -> int:
         _tell({"refused": f"another stack runs in {directory}"})
         return 3
     _tell({"ready": os.getpid()})
-    _Keeper(marker).run()
+    _Keeper(marker, grace_s=float(arguments[2]) if len(arguments) > 2 else GRACE_S).run()
     return 0
 
 

@@ -398,13 +398,15 @@ def _free_port() -> int:
 
 
 def _check_port_free(port: int) -> None:
+    if not 0 < port < 65536:
+        raise StackError(f"{port} is no port; choose one from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((_HOST, port))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise StackError(
-                f"port {port} on {_HOST} cannot be used ({getattr(error, 'strerror', None) or error}); "
+                f"port {port} on {_HOST} cannot be used ({error.strerror}); "
                 "stop what listens there, or choose another port"
             ) from None
 

@@ -21,6 +21,7 @@ from ..runs.port import RunPort, UpstreamVersion
 from ..storage import files, parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput, NotFound
+from ..storage.stored import StoredTable
 from ..storage.words import DeploymentKind, UpdateMode
 from .lease import Lease
 from .series import MetricSeries
@@ -172,7 +173,7 @@ class RunContext:
         files.download_file(self._port.objects, artifact.stored_file(), target)
         return target
 
-    def current(self, name: str) -> parquet.StoredTable | None:
+    def current(self, name: str) -> StoredTable | None:
         """Return what this deployment's current version holds under `name`; null before the first version."""
         version = self._port.current(self._identity.deployment_id)
         artifact = version.artifacts.get(name) if version is not None else None
@@ -190,8 +191,8 @@ class RunContext:
         """Write a table as Parquet; it is visible when the run completes.
 
         `data` is a pandas, Arrow or polars table, or an iterator of record batches. `data_date` names the column
-        (or index) of data dates; without it, that is `date` where there is one. `append` adds to the table of that name in
-        this deployment's current version, whose fragments are shared. With `publish=False` the table belongs to
+        (or index) of data dates; without it, that is `date` where there is one. `append` adds to the table of that
+        name in this deployment's current version, whose fragments are shared. With `publish=False` the table belongs to
         the run but not to the version's content.
 
         Raises:
@@ -325,7 +326,7 @@ class RunContext:
         self._port.record(self.id, self._identity.fence, [reported], metrics=self.pending_metrics(), progress=share)
 
 
-def _table_of(upstream: UpstreamVersion, name: str | None) -> parquet.StoredTable:
+def _table_of(upstream: UpstreamVersion, name: str | None) -> StoredTable:
     tables = {
         artifact.name: artifact
         for artifact in upstream.artifacts.values()

@@ -8,7 +8,7 @@ position in memory), so that the same prices give the same bytes however long th
 """
 
 import warnings
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,9 @@ def month_ends(dates: pd.DatetimeIndex, *, calendar: str = "XNYS") -> pd.Datetim
 
     A date counts when the next one lies in another month. For the last date, whose successor is not known yet,
     the exchange's calendar decides, so that cutting the dates at any day never changes what came before.
+
+    Raises:
+        InvalidInput: there is no such calendar.
     """
     if dates.empty:
         return dates
@@ -134,13 +137,21 @@ def rows_at(dates: pd.DatetimeIndex, wanted: pd.DatetimeIndex, *, name: str) -> 
 
 
 def _is_last_session(date: pd.Timestamp, calendar: str) -> bool:
+    sessions = _sessions_of_year(calendar, date.year)
+    return bool(date >= sessions[sessions.month == date.month][-1])
+
+
+@lru_cache(maxsize=256)
+def _sessions_of_year(calendar: str, year: int) -> pd.DatetimeIndex:
     with warnings.catch_warnings():
         # exchange_calendars 4.x meets deprecations of pandas 3.1 inside.
         warnings.simplefilter("ignore")
         import exchange_calendars
 
-        month_end = date + pd.offsets.MonthEnd(0)
-        sessions: Any = exchange_calendars.get_calendar(
-            calendar, start=month_end - pd.Timedelta(days=40), end=month_end
-        ).sessions
-    return bool(date >= sessions[-1])
+        try:
+            found = exchange_calendars.get_calendar(calendar, start=f"{year}-01-01", end=f"{year}-12-31")
+        except exchange_calendars.errors.InvalidCalendarName:
+            raise InvalidInput(
+                f"{calendar!r} is not a calendar of exchange_calendars, such as XNYS or XLON"
+            ) from None
+        return pd.DatetimeIndex(found.sessions)

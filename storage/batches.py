@@ -4,6 +4,7 @@ Owns what is accepted as a table and how pandas is understood, its index include
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +23,7 @@ TableLike: TypeAlias = Any
 an iterable of these with one schema, such as a generator that makes a table larger than memory."""
 
 _PANDAS_NOTES = b"pandas"
+_PANDAS_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 _NO_TABLES = (str, bytes, dict, pa.Array, pa.ChunkedArray)
 
 
@@ -48,14 +50,17 @@ def open_batches(data: TableLike, *, keep_range_index: bool = True) -> BatchStre
 
     if isinstance(data, pd.DataFrame):
         data = _from_pandas(data, keep_range_index=keep_range_index)
+    if isinstance(data, (pa.Table, pa.RecordBatch)) and data.num_rows and not data.num_columns:
+        raise NotStorable(f"a table of {data.num_rows:,} rows without a column cannot be stored: give it a column")
     if isinstance(data, (pa.Table, pa.dataset.Dataset)):
         return BatchStream(_kept(data.schema), _read(data.to_batches()))
     if isinstance(data, pa.RecordBatch):
         return BatchStream(_kept(data.schema), iter([data]))
-    if isinstance(data, pa.RecordBatchReader) or hasattr(data, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(data)
-        return BatchStream(_kept(reader.schema), _read(reader))
-    if isinstance(data, Iterable) and not isinstance(data, _NO_TABLES):
+    if hasattr(data, "__arrow_c_stream__"):
+        with suppress(pa.ArrowInvalid):  # a stream of one column, such as a pandas Series
+            reader = pa.RecordBatchReader.from_stream(data)
+            return BatchStream(_kept(reader.schema), _read(reader))
+    elif isinstance(data, Iterable) and not isinstance(data, _NO_TABLES):
         return _chained(iter(data))
     raise InvalidInput(
         f"a {type(data).__name__} is not a table: give a pandas or polars DataFrame, an Arrow table, reader or "
@@ -111,10 +116,21 @@ def _from_pandas(frame: "pd.DataFrame", *, keep_range_index: bool) -> pa.Table:
         frame.attrs = {}
     try:
         return pa.Table.from_pandas(frame, preserve_index=_has_index(frame, keep_range_index=keep_range_index))
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+    except _PANDAS_ERRORS as error:
+        column, reason = _culprit(frame) or (None, error)
         raise NotStorable(
-            f"{'; '.join(map(str, error.args))}: a column holds one type of value; convert it first"
+            f"column {column!r} cannot be stored: {'; '.join(map(str, reason.args))}. "
+            "A column holds one type of value: convert it first"
         ) from None
+
+
+def _culprit(frame: "pd.DataFrame") -> tuple[str, Exception] | None:
+    for name, column in frame.items():
+        try:
+            pa.array(column, from_pandas=True)
+        except _PANDAS_ERRORS as error:
+            return str(name), error
+    return None
 
 
 def _has_index(frame: "pd.DataFrame", *, keep_range_index: bool) -> bool:

@@ -68,15 +68,16 @@ class Categories:
 
 def restore_columns(table: pa.Table, schema: pa.Schema, categories: Mapping[str, str]) -> pa.Table:
     """Return a table in plain form with the types of `schema`, whose columns are those of the table in their order."""
-    columns = []
-    for name, field in zip(table.schema.names, schema, strict=True):
-        column = table.column(name)
+    columns, fields = [], []
+    for field in schema:
+        column = table.column(field.name)
         if pa.types.is_dictionary(field.type):
-            column = _encoded(column, field.type, categories.get(name))
+            column = _encoded(column, field.type, categories.get(field.name))
         elif column.type != field.type:
             column = column.cast(field.type)
         columns.append(column)
-    return pa.Table.from_arrays(columns, schema=schema) if columns else table
+        fields.append(field.with_type(column.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata=schema.metadata))
 
 
 def _encoded(column: pa.ChunkedArray, kind: pa.DictionaryType, text: str | None) -> pa.ChunkedArray:

@@ -1,8 +1,8 @@
 """The plain form of Arrow data: what is digested and what a Parquet file holds.
 
 Arrow has several ways to hold the same values (dictionaries, views, runs). The plain form keeps the values and drops
-the way: dictionaries and runs are decoded, views become ordinary strings and lists, and seconds, which Parquet does
-not have, become milliseconds. Owns this mapping and the refusal of types that would not come back; knows no file.
+the way: dictionaries and runs are decoded, views become ordinary strings, and seconds, which Parquet does not have,
+become milliseconds. Owns this mapping and the refusal of types that would not come back; knows no file.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,13 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch in the plain form `schema`; columns that have it already are not copied.
 
     Raises:
-        NotStorable: a value has no plain form, such as a second that overflows when counted in milliseconds.
+        NotStorable: a value is not what its type says, such as text that is not UTF-8, or has no plain form, such as
+            a second that overflows when counted in milliseconds.
     """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise NotStorable(f"the table's values are not what its types say: {error}") from None
     if batch.schema.equals(schema, check_metadata=False):
         return batch
     columns = []
@@ -63,8 +68,6 @@ def _plain(kind: pa.DataType, column: str) -> pa.DataType:
         (types.is_binary_view, pa.large_binary),
         (lambda t: types.is_timestamp(t) and t.unit == "s", lambda: pa.timestamp("ms", kind.tz)),
         (lambda t: types.is_time32(t) and t.unit == "s", lambda: pa.time32("ms")),
-        (types.is_list_view, lambda: pa.list_(_plain_field(kind.value_field, column))),
-        (types.is_large_list_view, lambda: pa.large_list(_plain_field(kind.value_field, column))),
         (types.is_list, lambda: pa.list_(_plain_field(kind.value_field, column))),
         (types.is_large_list, lambda: pa.large_list(_plain_field(kind.value_field, column))),
         (
@@ -98,6 +101,8 @@ def _refuse(kind: pa.DataType, column: str) -> None:
         reason = "a calendar interval has no Parquet type; store months, days and nanoseconds as numbers"
     elif pa.types.is_date64(kind):
         reason = "Parquet keeps days only; cast it to date32 or to a timestamp"
+    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        reason = "Arrow cannot turn a list view into a list reliably; build an ordinary list"
     elif pa.types.is_struct(kind) and kind.num_fields == 0:
         reason = "a struct without fields has no Parquet type"
     elif isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow."):

@@ -1,5 +1,7 @@
 """Questions: status, runs, show, lineage, explain."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ...storage.errors import NotFound
@@ -7,7 +9,11 @@ from ...storage.ids import show_run_id
 from .output import console, inputs_table, json_option, print_json, reasons_tree, seconds_of, table
 
 
-def _queries():  # type: ignore[no-untyped-def]  # its type would be imported at the start of every command
+if TYPE_CHECKING:
+    from ..queries import Queries
+
+
+def _queries() -> "Queries":
     from ..interface import queries
 
     return queries()

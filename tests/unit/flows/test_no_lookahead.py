@@ -111,7 +111,7 @@ def test_weights_of_every_rebalance_date_ignore_what_follows(predicted, real_pri
     previous, decided = np.zeros(20), None
     for date, expected in book.weights.iterrows():
         row = real_prices.index.get_loc(date)
-        prices = scrambled_after(real_prices.iloc[: row + _AFTER], date, seed=row)
+        prices = scrambled_after(real_prices.iloc[row - limits.lookback_d : row + _AFTER], date, seed=row)
         predictions = scrambled_after(predicted.predictions, date, seed=row)
         before = previous if decided is None else drift_to(previous, prices, decided=decided, until=date)
         choice = choose_weights(predictions, prices, date, before=before, limits=limits)

@@ -65,6 +65,11 @@ def test_check_panel_missing_prices_are_kept():
     assert checked["A"].isna().tolist() == [True, False]
 
 
+def test_month_ends_of_an_unknown_calendar_are_refused():
+    with pytest.raises(InvalidInput, match="'XNYX' is not a calendar"):
+        panels.month_ends(pd.DatetimeIndex(["2018-02-28"]), calendar="XNYX")
+
+
 def test_month_ends_are_the_last_trading_days():
     dates = pd.DatetimeIndex(["2018-02-27", "2018-02-28", "2018-03-01", "2018-03-28", "2018-03-29", "2018-04-02"])
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pyarrow as pa
 from hypothesis import strategies as st
@@ -79,11 +80,7 @@ def arrow_array(values, kind):
 def rechunked(table: pa.Table, cuts) -> list[pa.RecordBatch]:
     """The same rows in other batches."""
     edges = [0, *sorted(cut for cut in cuts if 0 < cut < table.num_rows), table.num_rows]
-    return [
-        batch
-        for first, last in zip(edges, edges[1:], strict=False)
-        for batch in table.slice(first, last - first).to_batches()
-    ]
+    return [batch for first, last in pairwise(edges) for batch in table.slice(first, last - first).to_batches()]
 
 
 def shown(table: pa.Table) -> str:

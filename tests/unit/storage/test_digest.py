@@ -31,6 +31,8 @@ def digest_of_column(values, kind=None) -> str:
         (pa.month_day_nano_interval(), "interval"),
         (pa.date64(), "date32"),
         (pa.struct([]), "without fields"),
+        (pa.list_view(pa.int8()), "ordinary list"),
+        (pa.list_(pa.large_list_view(pa.int8())), "ordinary list"),
         (pa.list_(pa.dictionary(pa.int8(), pa.string())), "decode"),
     ],
 )
@@ -135,8 +137,7 @@ def test_digest_of_text_does_not_depend_on_how_arrow_holds_it(other):
 
 def test_digest_of_lists_does_not_depend_on_how_arrow_holds_them():
     values = [[1, 2], None, [], [None]]
-    kinds = [pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_view(pa.int8()), pa.large_list_view(pa.int8())]
-    assert len({digest_of_column(values, kind) for kind in kinds}) == 1
+    assert digest_of_column(values, pa.list_(pa.int8())) == digest_of_column(values, pa.large_list(pa.int8()))
 
 
 def test_digest_of_runs_is_that_of_their_values():
