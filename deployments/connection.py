@@ -43,10 +43,10 @@ def open_client(api_url: str | None) -> tuple[SyncPrefectClient, SettingsContext
     key, auth = settings.api.key, settings.api.auth_string
     is_ours = url.rstrip("/") == (settings.api.url or "").rstrip("/")
     context = get_settings_context()
-    # Its own retries are five within a minute; ours are sooner and say what they wait for.
+    # Its own retries, five within a minute, would make every caller wait for a server that is gone.
     once = context.settings.copy_with_update({PREFECT_CLIENT_MAX_RETRIES: 0})
     frozen = SettingsContext(profile=context.profile, settings=once)
-    with settings_in_force(frozen):
+    with settings_in_force(frozen), translated(url):
         client = SyncPrefectClient(
             url,
             auth_string=auth.get_secret_value() if is_ours and auth is not None else None,
@@ -85,11 +85,10 @@ def translated(api_url: str) -> Iterator[None]:
         ) from None
     except (httpx.InvalidURL, httpx.HTTPError) as error:
         raise PrefectError(f"Prefect at {api_url} cannot be used: {error}; correct PREFECT_API_URL") from None
-    except ValidationError as error:
-        first = error.errors()[0]
+    except ValueError as error:  # what is no JSON, or not what the client expects
         raise PrefectError(
             f"Prefect at {api_url} answered with something that this Prefect client cannot read "
-            f"({error.title}.{'.'.join(map(str, first['loc']))}: {first['msg']}); use equal versions of both"
+            f"({_first_problem(error)}); see whether the address is Prefect's, and of an equal version"
         ) from None
 
 
@@ -105,6 +104,13 @@ def _of_answer(error: httpx.HTTPStatusError, api_url: str) -> PrefectError:
         return AnswerError(f"Prefect at {api_url} refused the credentials ({status}); {fix}", status=status)
     request = f"{error.request.method} {error.request.url.path}"
     return AnswerError(f"Prefect answered {status} to {request}: {_detail(error.response)}", status=status)
+
+
+def _first_problem(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join([error.title, *map(str, first['loc'])])}: {first['msg']}"
+    return str(error)
 
 
 def _detail(response: httpx.Response) -> str:

@@ -36,6 +36,7 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         expected_start_at=_utc(flow_run.expected_start_time),
         started_at=_utc(flow_run.start_time),
         ended_at=_utc(flow_run.end_time),
+        retries=flow_run.empirical_policy.retries or 0,
     )
 
 

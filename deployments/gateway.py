@@ -77,6 +77,8 @@ class FlowRunFacts:
     expected_start_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    retries: int = 0
+    """How many further attempts Prefect makes when the function raises; known once the function has begun."""
 
     @property
     def has_ended(self) -> bool:

@@ -151,7 +151,5 @@ def _sessions_of_year(calendar: str, year: int) -> pd.DatetimeIndex:
         try:
             found = exchange_calendars.get_calendar(calendar, start=f"{year}-01-01", end=f"{year}-12-31")
         except exchange_calendars.errors.InvalidCalendarName:
-            raise InvalidInput(
-                f"{calendar!r} is not a calendar of exchange_calendars, such as XNYS or XLON"
-            ) from None
+            raise InvalidInput(f"{calendar!r} is not a calendar of exchange_calendars, such as XNYS or XLON") from None
         return pd.DatetimeIndex(found.sessions)

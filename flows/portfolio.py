@@ -33,7 +33,7 @@ Progress = Callable[[Iterable[pd.Timestamp]], Iterable[pd.Timestamp]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Mandate:
     """What the weights obey, and what they aim at."""
 
     horizon_d: int = 21
@@ -50,7 +50,7 @@ class Limits:
     """After this many iterations without a solution the solver has failed."""
 
     def check(self, assets: int) -> None:
-        """Refuse limits that cannot be used.
+        """Refuse numbers that cannot be used.
 
         Raises:
             InvalidInput: a limit is out of its range, or so tight that no weights exist.
@@ -105,7 +105,7 @@ def optimize_book(
     predictions: pd.DataFrame,
     prices: pd.DataFrame,
     *,
-    limits: Limits | None = None,
+    mandate: Mandate | None = None,
     progress: Progress = iter,
 ) -> Book:
     """Choose long-only weights for every date of the predictions.
@@ -117,7 +117,7 @@ def optimize_book(
         predictions: index `date`, trading days of `prices`; one column per asset: the predicted return of
             `horizon_d` days, float64 [1]. An asset with no prediction on a date is not held.
         prices: index `date`, the same columns, float64 [USD].
-        limits: constraints and costs; None for the defaults.
+        mandate: limits, aims and costs; None for the defaults.
         progress: wraps the dates, to show how far the work is.
 
     Raises:
@@ -126,26 +126,26 @@ def optimize_book(
 
     Source: Markowitz (1952); the covariance is shrunk as in Ledoit & Wolf (2004).
     """
-    limits = limits or Limits()
+    mandate = mandate or Mandate()
     prices = check_panel(prices, name="prices", positive=True)
-    limits.check(len(prices.columns))
+    mandate.check(len(prices.columns))
     predictions = check_panel(predictions, name="predictions")
     unknown = predictions.columns.difference(prices.columns)
     if len(unknown):
         raise InvalidInput(f"prices has no column for {', '.join(map(str, unknown))}, which the predictions name")
-    dates = dates_of(predictions)[rows_at(dates_of(prices), dates_of(predictions), name="prices") >= limits.lookback_d]
+    dates = dates_of(predictions)[rows_at(dates_of(prices), dates_of(predictions), name="prices") >= mandate.lookback_d]
     if dates.empty:
         raise InvalidInput(
-            f"no date of the predictions has lookback_d={limits.lookback_d} days of prices before it; lower it"
+            f"no date of the predictions has lookback_d={mandate.lookback_d} days of prices before it; lower it"
         )
     chosen, record = [], []
     previous = np.zeros(len(prices.columns))
     traded_on: pd.Timestamp | None = None
     for date in progress(dates):
         before = previous if traded_on is None else drift_to(previous, prices, decided=traded_on, until=date)
-        choice = choose_weights(predictions, prices, date, before=before, limits=limits)
+        choice = choose_weights(predictions, prices, date, before=before, mandate=mandate)
         chosen.append(choice.weights)
-        record.append(_entry(date, choice, predictions, before=before, prices=prices, limits=limits))
+        record.append(_entry(date, choice, predictions, before=before, prices=prices, mandate=mandate))
         previous, traded_on = choice.weights, date
     return Book(
         weights=pd.DataFrame(np.vstack(chosen), index=dates, columns=prices.columns),
@@ -156,7 +156,7 @@ def optimize_book(
 
 
 def choose_weights(
-    predictions: pd.DataFrame, prices: pd.DataFrame, date: pd.Timestamp, *, before: Array, limits: Limits
+    predictions: pd.DataFrame, prices: pd.DataFrame, date: pd.Timestamp, *, before: Array, mandate: Mandate
 ) -> Choice:
     """Return the weights for one date: most expected return, less risk and trading costs.
 
@@ -171,26 +171,26 @@ def choose_weights(
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
     row = int(prices.index.get_indexer(pd.DatetimeIndex([date]))[0])
-    window = prices.iloc[row - limits.lookback_d : row + 1]
+    window = prices.iloc[row - mandate.lookback_d : row + 1]
     returns = trailing_return(window, start_d=1)[1:]
-    expected = values_of(predictions.loc[[date]].reindex(columns=prices.columns))[0] / limits.horizon_d
+    expected = values_of(predictions.loc[[date]].reindex(columns=prices.columns))[0] / mandate.horizon_d
     usable = np.isfinite(expected) & np.isfinite(returns).all(axis=0)
     covariance = np.full((len(expected), len(expected)), np.nan)
-    if usable.sum() * limits.max_weight < 1:
-        message = f"{usable.sum()} usable assets are too few for max_weight={limits.max_weight}: the previous weights are kept"
+    if usable.sum() * mandate.max_weight < 1:
+        message = f"{usable.sum()} usable assets are too few for max_weight={mandate.max_weight}: the previous weights are kept"
         return Choice(before, "infeasible", message, 0, covariance)
     daily = expected[usable]
     model = MeanRisk(
         objective_function=ObjectiveFunction.MAXIMIZE_UTILITY,
         risk_measure=RiskMeasure.VARIANCE,
-        risk_aversion=limits.risk_aversion,
+        risk_aversion=mandate.risk_aversion,
         prior_estimator=EmpiricalPrior(covariance_estimator=LedoitWolf()),
         overwrite_expected_return=lambda weights: daily @ weights,
-        max_weights=limits.max_weight,
+        max_weights=mandate.max_weight,
         previous_weights=before[usable],
-        transaction_costs=limits.cost_bps * _BPS / limits.horizon_d,
+        transaction_costs=mandate.cost_bps * _BPS / mandate.horizon_d,
         solver=_SOLVER,
-        solver_params={**_TOLERANCES, "max_iter": limits.max_iterations},
+        solver_params={**_TOLERANCES, "max_iter": mandate.max_iterations},
         save_problem=True,
     )
     # One thread: sums are then taken in the same order on any number of cores.
@@ -211,7 +211,7 @@ def choose_weights(
         return Choice(before, status, message, iterations, covariance)
     covariance[np.ix_(usable, usable)] = model.prior_estimator_.return_distribution_.covariance
     weights = np.zeros(len(expected))
-    weights[usable] = _clean(np.asarray(model.weights_), max_weight=limits.max_weight)
+    weights[usable] = _clean(np.asarray(model.weights_), max_weight=mandate.max_weight)
     return Choice(weights, status, "", iterations, covariance)
 
 
@@ -236,12 +236,12 @@ def _entry(
     *,
     before: Array,
     prices: pd.DataFrame,
-    limits: Limits,
+    mandate: Mandate,
 ) -> dict[str, object]:
     held = choice.weights != 0
     expected = values_of(predictions.loc[[date]].reindex(columns=prices.columns))[0]
     daily_variance = choice.weights[held] @ choice.covariance[np.ix_(held, held)] @ choice.weights[held]
-    at_max = int((choice.weights > limits.max_weight - _AT_LIMIT).sum())
+    at_max = int((choice.weights > mandate.max_weight - _AT_LIMIT).sum())
     at_zero = int((~held).sum())
     kept = bool(choice.message)
     return {
@@ -249,7 +249,7 @@ def _entry(
         "status": choice.status,
         "message": choice.message,
         "iterations": choice.iterations,
-        "expected_return": float(choice.weights[held] @ expected[held]) * _TRADING_DAYS_A_YEAR / limits.horizon_d,
+        "expected_return": float(choice.weights[held] @ expected[held]) * _TRADING_DAYS_A_YEAR / mandate.horizon_d,
         "expected_volatility": float(np.sqrt(daily_variance * _TRADING_DAYS_A_YEAR)),
         "turnover": float(np.abs(choice.weights - before).sum()) / 2.0,
         "active_constraints": 0 if kept else at_max + at_zero,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any, Literal, NoReturn
 
+from ..deployments.gateway import FlowRunFacts
 from ..runs.composition import flow_port
 from ..runs.execution import Claim
 from ..runs.port import RunPort
@@ -133,11 +134,12 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
 class Attempt:
     """One start of a body: from the claim to the publication, as a context around the body."""
 
-    def __init__(self, port: RunPort, claim: Claim, ended: Any = None) -> None:
+    def __init__(self, port: RunPort, flow_run: FlowRunFacts, claim: Claim, ended: Any = None) -> None:
         self.ended = ended
         """The state to return to Prefect when the body must not start."""
         self.returned: Any = None
         self._port = port
+        self._flow_run = flow_run
         self._run = claim.run
         self._cancelled = False
         if ended is None:
@@ -160,11 +162,11 @@ class Attempt:
         renamed = {names.get(name, name): value for name, value in flow_run.parameters.items()}
         claim = port.claim(replace(flow_run, parameters=renamed))
         if claim.may_start:
-            return cls(port, claim)
+            return cls(port, flow_run, claim)
         if claim.run.status == RunStatus.WAITING:
             reason = claim.decision.reason if claim.decision is not None else "upstreams are not ready"
             port.suspend(flow_run, reason=reason)
-        return cls(port, claim, ended=_ended_state(claim))
+        return cls(port, flow_run, claim, ended=_ended_state(claim))
 
     def __enter__(self) -> "Attempt":
         self._lease.__enter__()
@@ -206,7 +208,9 @@ class Attempt:
 
     def _fail(self, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
-        will_retry = self._run.attempt <= _retries()
+        # Prefect counts how often it entered Running; within one process its count may be that of the start.
+        starts = max(self._run.attempt, self._flow_run.run_count)
+        will_retry = starts <= self._flow_run.retries
         self._port.fail(self._run.id, self._run.fence, error, trace, will_retry=will_retry)
 
 
@@ -237,12 +241,6 @@ def _ended_state(claim: Claim) -> Any:
     if claim.run.status == RunStatus.REFUSED:
         return Cancelled(name="Refused", message=message)
     return Cancelled(message=message)
-
-
-def _retries() -> int:
-    from prefect.runtime import flow_run
-
-    return int(getattr(flow_run, "retries", 0) or 0)
 
 
 def _signature(function: Function, names: Mapping[str, str]) -> inspect.Signature:

@@ -48,10 +48,11 @@ def open_batches(data: TableLike, *, keep_range_index: bool = True) -> BatchStre
     """
     import pandas as pd
 
+    rows = len(data) if isinstance(data, (pd.DataFrame, pa.Table, pa.RecordBatch)) else 0
     if isinstance(data, pd.DataFrame):
         data = _from_pandas(data, keep_range_index=keep_range_index)
-    if isinstance(data, (pa.Table, pa.RecordBatch)) and data.num_rows and not data.num_columns:
-        raise NotStorable(f"a table of {data.num_rows:,} rows without a column cannot be stored: give it a column")
+    if rows and not data.num_columns:
+        raise NotStorable(f"a table of {rows:,} rows without a column cannot be stored: give it a column")
     if isinstance(data, (pa.Table, pa.dataset.Dataset)):
         return BatchStream(_kept(data.schema), _read(data.to_batches()))
     if isinstance(data, pa.RecordBatch):

@@ -35,16 +35,17 @@ class Scripted:
                 payload = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(payload)))
+                self.send_header("Retry-After", "0")  # Prefect's own client waits for it, with the real clock
                 self.end_headers()
                 self.wfile.write(payload)
 
-            do_GET = do_POST = do_PATCH = answer
+            do_GET = do_POST = do_PATCH = answer  # noqa: N815 - the server's names
 
             def log_message(self, *_: Any) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/api"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture
@@ -124,16 +125,16 @@ def test_busy_prefect_is_asked_again_with_the_same_key(
     made = flow_run()
     prefect.answers = [(503, {"exception_message": "Service Unavailable"}), (503, {}), (201, made)]
     assert create(gateway) == UUID(made["id"])
-    assert pauses == [0.1, 0.2]
+    assert pauses == [0.2, 0.4]
     assert [body["idempotency_key"] for _, _, body, _ in prefect.requests] == ["key"] * 3
 
 
 def test_prefect_that_stays_busy_is_given_up(prefect: Scripted, gateway: PrefectGateway, pauses: list[float]) -> None:
     prefect.answers = [(503, {"exception_message": "database is locked"})]
-    with pytest.raises(PrefectError, match="answered 503 to POST .*database is locked"):
+    with pytest.raises(PrefectError, match=r"answered 503 to POST .*database is locked"):
         create(gateway)
-    assert 20 <= sum(pauses) < 24
-    assert max(pauses) == 2.0
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+    assert len(prefect.requests) == 8
 
 
 def test_health_of_a_busy_prefect_is_answered_at_once(
@@ -160,7 +161,7 @@ def test_error_of_prefect_is_passed_on_and_not_tried_again(
 @pytest.mark.parametrize("status", [400, 409, 422])
 def test_refused_parameters_are_bad_input(prefect: Scripted, gateway: PrefectGateway, status: int) -> None:
     prefect.answers = [(status, {"detail": "Validation failed for field 'n'"})]
-    with pytest.raises(InvalidInput, match="Prefect refused the parameters: .*field 'n'"):
+    with pytest.raises(InvalidInput, match=r"Prefect refused the parameters: .*field 'n'"):
         create(gateway)
 
 
@@ -177,7 +178,7 @@ def test_refused_credentials_name_the_setting_and_no_secret(
     prefect: Scripted, gateway: PrefectGateway, status: int
 ) -> None:
     prefect.answers = [(status, {"detail": "no"})]
-    with pytest.raises(PrefectError, match="refused the credentials .* set PREFECT_API_KEY"):
+    with pytest.raises(PrefectError, match=r"refused the credentials .* set PREFECT_API_KEY"):
         gateway.read_flow_run(uuid4())
 
 

@@ -19,7 +19,7 @@ from freshline.flows.engine import simulate
 from freshline.flows.features import FEATURES, add_targets, build_features
 from freshline.flows.long_short import momentum_ls
 from freshline.flows.panels import month_ends
-from freshline.flows.portfolio import Limits, choose_weights, drift_to, optimize_book
+from freshline.flows.portfolio import Mandate, choose_weights, drift_to, optimize_book
 from freshline.flows.signals import momentum
 from tests.unit.flows.made import same_bytes, scrambled_after
 
@@ -105,16 +105,16 @@ def test_models_of_every_rebalance_date_ignore_what_follows(trained, real_prices
 
 
 def test_weights_of_every_rebalance_date_ignore_what_follows(predicted, real_prices):
-    limits = Limits()
-    book = optimize_book(predicted.predictions, real_prices, limits=limits)
+    mandate = Mandate()
+    book = optimize_book(predicted.predictions, real_prices, mandate=mandate)
 
     previous, decided = np.zeros(20), None
     for date, expected in book.weights.iterrows():
         row = real_prices.index.get_loc(date)
-        prices = scrambled_after(real_prices.iloc[row - limits.lookback_d : row + _AFTER], date, seed=row)
+        prices = scrambled_after(real_prices.iloc[row - mandate.lookback_d : row + _AFTER], date, seed=row)
         predictions = scrambled_after(predicted.predictions, date, seed=row)
         before = previous if decided is None else drift_to(previous, prices, decided=decided, until=date)
-        choice = choose_weights(predictions, prices, date, before=before, limits=limits)
+        choice = choose_weights(predictions, prices, date, before=before, mandate=mandate)
         assert choice.weights.tobytes() == expected.to_numpy().tobytes(), date
         previous, decided = choice.weights, date
 
@@ -123,7 +123,7 @@ def test_weights_of_every_rebalance_date_ignore_what_follows(predicted, real_pri
 def test_whole_chain_up_to_a_date_ignores_what_follows(date, trained, predicted, real_momentum, real_prices):
     stop = real_prices.index.get_loc(pd.Timestamp(date))
     start = stop - 900 if stop > 2000 else 0
-    limits = Limits()
+    mandate = Mandate()
     changed = scrambled_after(real_prices, pd.Timestamp(date))
     # A path depends on where it starts: both begin on the same date.
     dates = predicted.predictions.index[predicted.predictions.index > real_prices.index[start]]
@@ -134,7 +134,7 @@ def test_whole_chain_up_to_a_date_ignores_what_follows(date, trained, predicted,
         prices = prices.loc[:until]
         signal = momentum(prices)
         predictions = alpha.predict(alpha.train(signal, prices).bundle, signal, prices).predictions.loc[first:]
-        weights = optimize_book(predictions, prices, limits=limits).weights
+        weights = optimize_book(predictions, prices, mandate=mandate).weights
         return predictions.loc[:date], weights.loc[:date], simulate(weights, prices).daily_returns.loc[:date]
 
     for before, after in zip(chain(real_prices), chain(changed), strict=True):

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 
 from freshline.flows.panels import month_ends
-from freshline.flows.portfolio import Limits, drift_to, optimize_book
+from freshline.flows.portfolio import Mandate, drift_to, optimize_book
 from freshline.storage.errors import InvalidInput
 from tests.unit.flows.made import random_prices
 
-LIMITS = Limits(lookback_d=120, max_weight=0.4)
+MANDATE = Mandate(lookback_d=120, max_weight=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +23,33 @@ def predictions(prices: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("limits", "message"),
+    ("mandate", "message"),
     [
-        (Limits(max_weight=0.15), "max_weight=0.15 of 6 assets adds up to less than 1; raise it to at least 0.1667"),
-        (Limits(max_weight=float("nan")), "max_weight must be a positive number, not nan"),
-        (Limits(lookback_d=1), "lookback_d must be at least 2 for a covariance, not 1"),
-        (Limits(cost_bps=-5), "cost_bps must be a positive number, not -5"),
-        (Limits(horizon_d=0), "horizon_d must be a positive number, not 0"),
-        (Limits(risk_aversion=float("inf")), "risk_aversion must be a positive number, not inf"),
+        (Mandate(max_weight=0.15), "max_weight=0.15 of 6 assets adds up to less than 1; raise it to at least 0.1667"),
+        (Mandate(max_weight=float("nan")), "max_weight must be a positive number, not nan"),
+        (Mandate(lookback_d=1), "lookback_d must be at least 2 for a covariance, not 1"),
+        (Mandate(cost_bps=-5), "cost_bps must be a positive number, not -5"),
+        (Mandate(horizon_d=0), "horizon_d must be a positive number, not 0"),
+        (Mandate(risk_aversion=float("inf")), "risk_aversion must be a positive number, not inf"),
     ],
 )
-def test_optimize_limit_out_of_range_is_refused(predictions, prices, limits, message):
+def test_optimize_limit_out_of_range_is_refused(predictions, prices, mandate, message):
     with pytest.raises(InvalidInput, match=message):
-        optimize_book(predictions, prices, limits=limits)
+        optimize_book(predictions, prices, mandate=mandate)
 
 
 def test_optimize_unknown_asset_is_refused(predictions, prices):
     with pytest.raises(InvalidInput, match="prices has no column for A1"):
-        optimize_book(predictions, prices.drop(columns="A1"), limits=LIMITS)
+        optimize_book(predictions, prices.drop(columns="A1"), mandate=MANDATE)
 
 
 def test_optimize_without_enough_prices_says_what_to_lower(predictions, prices):
     with pytest.raises(InvalidInput, match="has lookback_d=400 days of prices before it; lower it"):
-        optimize_book(predictions, prices, limits=Limits(lookback_d=400, max_weight=0.4))
+        optimize_book(predictions, prices, mandate=Mandate(lookback_d=400, max_weight=0.4))
 
 
 def test_optimize_weights_obey_their_limits(predictions, prices):
-    book = optimize_book(predictions, prices, limits=LIMITS)
+    book = optimize_book(predictions, prices, mandate=MANDATE)
 
     assert book.record["status"].eq("optimal").all()
     assert book.weights.sum(axis=1).to_numpy() == pytest.approx(1.0)
@@ -58,23 +58,23 @@ def test_optimize_weights_obey_their_limits(predictions, prices):
 
 
 def test_optimize_begins_where_the_covariance_has_its_days(predictions, prices):
-    book = optimize_book(predictions, prices, limits=LIMITS)
+    book = optimize_book(predictions, prices, mandate=MANDATE)
 
     rows = prices.index.get_indexer(predictions.index)
     assert book.weights.index.tolist() == predictions.index[rows >= 120].tolist()
 
 
 def test_optimize_without_risk_and_cost_takes_the_best_predictions(predictions, prices):
-    limits = Limits(lookback_d=120, max_weight=0.5, risk_aversion=0.0, cost_bps=0.0)
+    mandate = Mandate(lookback_d=120, max_weight=0.5, risk_aversion=0.0, cost_bps=0.0)
 
-    book = optimize_book(predictions, prices, limits=limits)
+    book = optimize_book(predictions, prices, mandate=mandate)
 
     best = predictions.loc[book.weights.index].rank(axis=1, ascending=False) <= 2
     assert np.abs(book.weights - best * 0.5).max(axis=None) < 1e-4
 
 
 def test_optimize_solution_cannot_be_improved_by_small_changes(predictions, prices):
-    book = optimize_book(predictions, prices, limits=LIMITS)
+    book = optimize_book(predictions, prices, mandate=MANDATE)
 
     date = book.weights.index[-1]
     mean, covariance = predictions.loc[date].to_numpy() / 21, book.covariance.to_numpy()
@@ -94,7 +94,7 @@ def test_optimize_solution_cannot_be_improved_by_small_changes(predictions, pric
 
 def test_optimize_higher_cost_trades_less(predictions, prices):
     cheap, dear = (
-        optimize_book(predictions, prices, limits=Limits(lookback_d=120, max_weight=0.4, cost_bps=bps)).record
+        optimize_book(predictions, prices, mandate=Mandate(lookback_d=120, max_weight=0.4, cost_bps=bps)).record
         for bps in (0.0, 100.0)
     )
 
@@ -102,7 +102,7 @@ def test_optimize_higher_cost_trades_less(predictions, prices):
 
 
 def test_optimize_record_agrees_with_the_weights(predictions, prices):
-    book = optimize_book(predictions, prices, limits=LIMITS)
+    book = optimize_book(predictions, prices, mandate=MANDATE)
 
     last = book.record.iloc[-1]
     weights = book.weights.iloc[-1]
@@ -120,7 +120,7 @@ def test_optimize_failing_solver_keeps_the_previous_weights(predictions, prices,
     absurd = predictions.copy()
     absurd.loc[failing] *= size
 
-    book = optimize_book(absurd, prices, limits=LIMITS)
+    book = optimize_book(absurd, prices, mandate=MANDATE)
 
     record = book.record.set_index("date").loc[failing]
     assert record["status"] == status
@@ -134,7 +134,7 @@ def test_optimize_failing_solver_keeps_the_previous_weights(predictions, prices,
 
 
 def test_optimize_solver_that_is_stopped_early_has_no_solution(predictions, prices):
-    book = optimize_book(predictions, prices, limits=Limits(lookback_d=120, max_weight=0.4, max_iterations=1))
+    book = optimize_book(predictions, prices, mandate=Mandate(lookback_d=120, max_weight=0.4, max_iterations=1))
 
     # The solver leaves numbers behind; they obey no constraint.
     assert book.record["status"].eq("user_limit").all()
@@ -146,7 +146,7 @@ def test_optimize_too_few_predictions_on_the_first_date_holds_nothing(prediction
     sparse = predictions.copy()
     sparse.loc[first, ["A1", "A2", "A3", "A4", "A5"]] = np.nan
 
-    book = optimize_book(sparse, prices, limits=LIMITS)
+    book = optimize_book(sparse, prices, mandate=MANDATE)
 
     assert book.record["status"].iloc[0] == "infeasible"
     assert "1 usable assets are too few" in book.record["message"].iloc[0]
@@ -159,7 +159,7 @@ def test_optimize_asset_without_prediction_or_price_is_not_held(predictions, pri
     sparse.loc[:, "A1"] = np.nan
     gap.iloc[:200, 2] = np.nan
 
-    book = optimize_book(sparse, gap, limits=LIMITS)
+    book = optimize_book(sparse, gap, mandate=MANDATE)
 
     assert (book.weights["A1"] == 0).all()
     assert book.weights["A2"].iloc[0] == 0
@@ -167,7 +167,7 @@ def test_optimize_asset_without_prediction_or_price_is_not_held(predictions, pri
 
 
 def test_optimize_twice_gives_the_same_bytes(predictions, prices):
-    first, second = (optimize_book(predictions, prices, limits=LIMITS).weights for _ in range(2))
+    first, second = (optimize_book(predictions, prices, mandate=MANDATE).weights for _ in range(2))
 
     assert first.to_numpy().tobytes() == second.to_numpy().tobytes()
 

@@ -90,12 +90,12 @@ def test_psi_notices_a_constant_that_changed() -> None:
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 19, 99])
-@pytest.mark.parametrize("false_alarm", [0.05, 0.01, 0.001])
+@pytest.mark.parametrize("false_alarm", [0.1, 0.05, 0.01, 0.001])
 def test_psi_threshold_is_near_the_exact_quantile(degrees: int, false_alarm: float) -> None:
     exact = (1 / 300 + 1 / 60) * scipy.stats.chi2.ppf(1 - false_alarm, degrees)
 
-    # Wilson and Hilferty's approximation is weakest with one degree of freedom.
-    tolerance = 0.01 if degrees >= 3 else 0.05
+    # Wilson and Hilferty's approximation is weakest with one degree of freedom, far out in the tail.
+    tolerance = 0.01 if degrees >= 9 else 0.031
     assert psi_threshold(300, 60, degrees + 1, false_alarm) == pytest.approx(exact, rel=tolerance)
 
 
@@ -190,5 +190,5 @@ def test_drift_table_with_overlapping_windows_waits_for_more_evidence() -> None:
         for overlap in alarms:
             alarms[overlap] += int(drift_table(reference, recent, overlap=overlap)["is_drifted"].sum())
 
-    assert alarms[1.0] > 50
-    assert alarms[21.0] < 6
+    assert alarms[1.0] > 40
+    assert alarms[21.0] <= 1

@@ -22,7 +22,9 @@ from freshline.storage.database import dump_json
 
 
 def test_metrics_with_an_unknown_name_suggest_the_nearest() -> None:
-    with pytest.raises(ValidationError, match="'val_icc' is no standard metric of TrainingMetrics: did you mean 'val_ic'"):
+    with pytest.raises(
+        ValidationError, match="'val_icc' is no standard metric of TrainingMetrics: did you mean 'val_ic'"
+    ):
         TrainingMetrics.model_validate({"val_icc": 0.1})
 
 
@@ -112,7 +114,9 @@ def test_conventions_without_a_convention_record_the_unit_alone() -> None:
 
 
 def test_conventions_record_what_the_value_depends_on_and_nothing_else() -> None:
-    convention = Convention(periods_per_year=365, risk_free_rate=0.02, calendar=None, library="mine", library_version="2.1")
+    convention = Convention(
+        periods_per_year=365, risk_free_rate=0.02, calendar=None, library="mine", library_version="2.1"
+    )
 
     recorded = BacktestMetrics(sharpe_ratio=1.0, beta=0.5, convention=convention).conventions()
 
@@ -139,7 +143,9 @@ def test_conventions_record_what_the_definition_fixes_and_what_was_chosen() -> N
 
 def test_conventions_are_json_that_the_store_accepts() -> None:
     for kind in METRICS_OF.values():
-        names = [name for name, definition in kind.definitions().items() if definition.unit not in {"date", "text", "table"}]
+        names = [
+            name for name, definition in kind.definitions().items() if definition.unit not in {"date", "text", "table"}
+        ]
         metrics = kind.model_validate({**dict.fromkeys(names, 1), "convention": Convention().computed_here()})
 
         recorded = metrics.conventions()
