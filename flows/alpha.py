@@ -47,8 +47,8 @@ class Predicted:
     """A panel: index `date`, the month-ends; float64 [1]: the return over the model's horizon, less the mean over
     the assets."""
     samples: pd.DataFrame
-    """The same, long, with what the models saw: date, asset, the features, prediction, and target: what came of it,
-    NaN while that is not known."""
+    """The same, long, with what the models saw: date, asset, the features, prediction, target: what came of it, and
+    realised_on: the date on which that was known; NaN and NaT until then."""
 
 
 def train(
@@ -135,7 +135,7 @@ def predict(model: Path | Bundle, momentum: pd.DataFrame, prices: pd.DataFrame, 
     samples = add_targets(predicted, prices, horizon_d=bundle.horizon_d)
     return Predicted(
         predictions=wide.reindex(columns=[name for name in prices.columns if name != DATE]).rename_axis(columns=None),
-        samples=samples[[DATE, "asset", *bundle.features, "prediction", "target"]],
+        samples=samples[[DATE, "asset", *bundle.features, "prediction", "target", "realised_on"]],
     )
 
 

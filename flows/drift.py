@@ -7,7 +7,7 @@ metrics and their thresholds are those of `runs.metrics`. Knows nothing of runs.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +32,31 @@ class Checked:
     """One row per feature and the prediction: see `runs.metrics.drift_table`."""
     alerts: pd.DataFrame
     """One row per alert: type, metric, subject, message: string; value, limit: float64."""
+
+    def report(self) -> str:
+        """Return what was found for people, as Markdown."""
+        raised = [f"- **{alert.type}** {alert.message}" for alert in self.metrics.alerts or ()]
+        rows = [
+            f"| {row.feature} | {row.rows:,} | {row.psi:.3f} | {row.psi_threshold:.3f} | {row.ks_statistic:.3f} |"
+            for row in self.drift.itertuples()
+        ]
+        measured = [f"| {name} | {value:.4g} |" for name, value in self.metrics.values().items()]
+        return "\n".join(
+            [
+                "# Monitoring",
+                "",
+                *(raised or ["No alerts."]),
+                "",
+                "| feature | rows | PSI | threshold | KS |",
+                "|---|---:|---:|---:|---:|",
+                *rows,
+                "",
+                "| metric | value |",
+                "|---|---:|",
+                *measured,
+                "",
+            ]
+        )
 
 
 def reference_of(train: pd.DataFrame) -> dict[str, Histogram]:
@@ -58,6 +83,12 @@ def load_reference(path: Path) -> dict[str, Histogram]:
         raise InvalidInput(
             f"{path.name} is not a reference of histograms: {first['msg']} at {first['loc']}; train the model again"
         ) from None
+
+
+def known_on(samples: pd.DataFrame, day: date) -> pd.DataFrame:
+    """Return the samples as they were on a day: targets that came to be known later are blanked."""
+    known = samples["realised_on"] <= pd.Timestamp(day)
+    return samples.assign(target=samples["target"].where(known), realised_on=samples["realised_on"].where(known))
 
 
 def alpha_monitor(

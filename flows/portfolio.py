@@ -94,7 +94,10 @@ class Book:
     """A panel: index `date`, the dates of the predictions; float64 [shares of the equity]."""
     record: pd.DataFrame
     """One row per date: date, status, message, iterations, expected_return and expected_volatility [1 per year],
-    turnover (one-way: half the sum of |weight - drifted weight|), active_constraints (weights at a limit), at_max, at_zero, kept."""
+    turnover (one-way: half the sum of |weight - drifted weight|), active_constraints (weights at a limit), at_max,
+    at_zero, kept."""
+    expected: pd.Series
+    """Expected daily returns on the last date, by asset; NaN for one without a prediction."""
     before: pd.Series
     """What was held before the last date's choice, by asset."""
     covariance: pd.DataFrame
@@ -150,6 +153,7 @@ def optimize_book(
     return Book(
         weights=pd.DataFrame(np.vstack(chosen), index=dates, columns=prices.columns),
         record=pd.DataFrame(record).astype({"status": "str", "message": "str"}),
+        expected=predictions.iloc[-1].reindex(prices.columns) / mandate.horizon_d,
         before=pd.Series(before, index=prices.columns),
         covariance=pd.DataFrame(choice.covariance, index=prices.columns, columns=prices.columns),
     )
@@ -177,7 +181,10 @@ def choose_weights(
     usable = np.isfinite(expected) & np.isfinite(returns).all(axis=0)
     covariance = np.full((len(expected), len(expected)), np.nan)
     if usable.sum() * mandate.max_weight < 1:
-        message = f"{usable.sum()} usable assets are too few for max_weight={mandate.max_weight}: the previous weights are kept"
+        message = (
+            f"{usable.sum()} usable assets are too few for max_weight={mandate.max_weight}: "
+            "the previous weights are kept"
+        )
         return Choice(before, "infeasible", message, 0, covariance)
     daily = expected[usable]
     model = MeanRisk(

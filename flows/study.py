@@ -23,8 +23,8 @@ _PREVIEW_DATES = 5
 class Study:
     """What a study finds."""
 
-    values: pd.Series
-    """Every value of the signal, missing ones included, in the order of dates, then assets."""
+    values: pd.DataFrame
+    """The signal itself: what the distribution is described of."""
     rank_ic: pd.DataFrame
     """One row per horizon: horizon_d, dates, mean_ic, std_ic, ic_ir, t_stat, hit_rate."""
     quantile_returns: pd.DataFrame
@@ -71,7 +71,7 @@ def momentum_study(momentum: pd.DataFrame, prices: pd.DataFrame, *, horizons_d: 
         ics.append({"horizon_d": horizon_d, **_summary(row_ic(scores, returns))})
         quantiles.append(_by_quantile(scores, returns).assign(horizon_d=horizon_d))
     return Study(
-        values=pd.Series(values_of(signal).ravel(), name="momentum"),
+        values=signal,
         rank_ic=pd.DataFrame(ics),
         quantile_returns=pd.concat(quantiles, ignore_index=True)[["horizon_d", "quantile", "mean_return"]],
         preview=_preview(signal),

@@ -106,6 +106,8 @@ class Deployment(SQLModel, table=True):
     """JSON schema of the flow's parameters."""
     policy: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """The freshness policy, as written."""
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    """When it was first registered: what Prefect did with it before is none of our business."""
     registered_at: datetime = Field(sa_type=UtcDateTime)
     """When it was last registered."""
     retired_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -155,7 +155,7 @@ def _write(
         "retired_at": None,
     }
     if is_new:
-        row = {"id": deployment_id, "tenant_id": tenant_id, "key": item.key, **values}
+        row = {"id": deployment_id, "tenant_id": tenant_id, "key": item.key, "created_at": now, **values}
         connection.execute(sa.insert(_DEPLOYMENT).values(row))
         # Through the model, so that a state begins with the defaults that the model states.
         state = DeploymentState(deployment_id=deployment_id).model_dump()

@@ -16,7 +16,9 @@ from sqlalchemy.engine import Connection, Row
 
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
+from ..storage.words import EdgeKind
 from .freshness import parse_policy
+from .graph import refuse_cycle
 from .models import Deployment, DeploymentState, Edge, Version, VersionInput
 
 _VERSION = Version.__table__  # type: ignore[attr-defined]
@@ -123,19 +125,29 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
 
 
 def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[Input]) -> None:
-    """Record that a run read upstreams in roles that were not declared."""
+    """Record that a run read upstreams in roles that were not declared.
+
+    Raises:
+        InvalidInput: a read closes a cycle; the message shows the path.
+    """
     known = set(connection.execute(sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == deployment_id)).scalars())
-    for read in reads:
-        if read.role not in known:
-            connection.execute(
-                sa.insert(_EDGE).values(
-                    deployment_id=deployment_id,
-                    role=read.role,
-                    upstream_id=read.upstream_id,
-                    kind="data",
-                    observed=True,
-                )
-            )
+    new = [read for read in reads if read.role not in known]
+    if not new:
+        return
+    connection.execute(
+        sa.insert(_EDGE),
+        [
+            {
+                "deployment_id": deployment_id,
+                "role": read.role,
+                "upstream_id": read.upstream_id,
+                "kind": EdgeKind.DATA,
+                "observed": True,
+            }
+            for read in new
+        ],
+    )
+    refuse_cycle(connection)
 
 
 def pins_of(connection: Connection, deployment_id: UUID) -> list[Input]:

@@ -97,7 +97,6 @@ class Reconciler:
     def _close_ended(self) -> int:
         """End the runs whose flow run has ended or is gone."""
         with self.database.read() as connection:
-            seen_at = self.database.now(connection)
             runs = [run for run in store.active_runs(connection) if run.flow_run_id is not None]
         if not runs:
             return 0
@@ -105,11 +104,7 @@ class Reconciler:
 
         def work(connection: Connection) -> int:
             now = self.database.now(connection)
-            return sum(
-                self._close(connection, run, flow_runs.get(run.flow_run_id), now=now)
-                for run in runs
-                if run.created_at < seen_at
-            )
+            return sum(self._close(connection, run, flow_runs.get(run.flow_run_id), now=now) for run in runs)
 
         return self.database.write(work)
 
@@ -136,19 +131,23 @@ class Reconciler:
     def _adopt(self) -> int:
         """Record a run for each flow run of our deployments that has begun or ended without one."""
         with self.database.read() as connection:
-            since = self.database.now(connection) - _LOOK_BACK
-            query = sa.select(_DEPLOYMENT.c.prefect_deployment_id).where(
+            now = self.database.now(connection)
+            query = sa.select(_DEPLOYMENT.c.prefect_deployment_id, _DEPLOYMENT.c.created_at).where(
                 _DEPLOYMENT.c.prefect_deployment_id.is_not(None), _DEPLOYMENT.c.retired_at.is_(None)
             )
-            ours = list(connection.execute(query).scalars())
-        if not ours:
+            since = {row.prefect_deployment_id: row.created_at for row in connection.execute(query)}
+        if not since:
             return 0
-        # A flow run that is still scheduled gets its record when it leaves that state.
+        # A flow run that is still scheduled gets its record when it leaves that state; one from before its
+        # deployment was registered gets none.
         left_scheduled = [
             flow_run
-            for flow_run in self.gateway.recent_flow_runs(ours, since=since)
+            for flow_run in self.gateway.recent_flow_runs(since, since=now - _LOOK_BACK, until=now)
             if flow_run.state_type not in (None, FlowRunState.SCHEDULED, FlowRunState.PENDING)
+            and flow_run.expected_start_at >= since[flow_run.deployment_id]
         ]
+        if not left_scheduled:
+            return 0
 
         def work(connection: Connection) -> int:
             now = self.database.now(connection)

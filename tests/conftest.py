@@ -1,5 +1,6 @@
 """What every test shares: a Prefect that knows nothing of the user's profile."""
 
+import atexit
 import os
 import tempfile
 
@@ -7,6 +8,7 @@ import tempfile
 for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[_name]
 _home = tempfile.TemporaryDirectory(prefix="freshline-tests-")
+atexit.register(_home.cleanup)
 os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_PROFILES_PATH"] = f"{_home.name}/profiles.toml"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"

@@ -1,4 +1,4 @@
-"""The fixture `database`: an empty, migrated store on SQLite and on a real Postgres, for every test that asks for one."""
+"""The fixture `database`: an empty, migrated store, once on SQLite and once on a real Postgres."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-
 from freshline.runs.migrate import ensure_schema
 from freshline.storage.database import Database
+
 from tests.postgres import running_postgres
 
 _numbers = count(1)

@@ -122,7 +122,6 @@ class Graph:
     def freshness(self) -> dict[str, Freshness]:
         """The freshness of every deployment, by key."""
         import sqlalchemy as sa
-
         from freshline.lineage.models import Deployment, DeploymentState
 
         deployment, state = Deployment.__table__, DeploymentState.__table__
@@ -133,10 +132,10 @@ class Graph:
     def causes(self, key: str) -> list[tuple[str, str]]:
         """(kind, role) of every stored cause."""
         import sqlalchemy as sa
-
         from freshline.lineage.models import Cause
 
         cause = Cause.__table__
-        query = sa.select(cause.c.kind, cause.c.role).where(cause.c.deployment_id == self.id(key)).order_by("kind", "role")
+        stored = cause.c.deployment_id == self.id(key)
+        query = sa.select(cause.c.kind, cause.c.role).where(stored).order_by("kind", "role")
         with self.database.read() as connection:
             return [(row.kind, row.role) for row in connection.execute(query)]

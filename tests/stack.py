@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -88,6 +90,28 @@ class RunningStack:
             self.local.check()
             assert time.monotonic() < deadline, f"still {flow_run.state_name}: {flow_run.state_message}"
             time.sleep(0.05)
+
+    def wait_for_any(
+        self, deployment_id: UUID, condition: Callable[[FlowRunFacts], bool], *, within_s: float
+    ) -> FlowRunFacts:
+        """Return the first flow run of the deployment for which the condition holds."""
+        began, deadline = datetime.now(UTC), time.monotonic() + within_s
+        while True:
+            found = self.gateway.recent_flow_runs([deployment_id], since=began - timedelta(minutes=1))
+            for flow_run in found:
+                if condition(flow_run):
+                    return flow_run
+            self.local.check()
+            assert time.monotonic() < deadline, f"none of {[one.state_name for one in found]}"
+            time.sleep(0.1)
+
+    def deployment_json(self, deployment_id: UUID) -> dict[str, Any]:
+        """Return the deployment as the server's API shows it."""
+        import httpx
+
+        answer = httpx.get(f"{self.gateway.api_url}/deployments/{deployment_id}", trust_env=False)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def psi_threshold(reference_rows: float, sample_rows: float, bins: int, false_al
     of overlapping windows count only as many rows as there are separate windows.
 
     Source: Yurdakul & Naranjo, "Statistical properties of the population stability index", Journal of Risk Model
-    Validation 14(4), 2020; the quantile by Wilson & Hilferty 1931: for `false_alarm` of 0.001 to 0.1 within 1 % of
+    Validation, 2020; the quantile by Wilson & Hilferty 1931: for `false_alarm` of 0.001 to 0.1 within 1 % of
     the exact one with 10 bins or more, within 3.1 % with fewer.
 
     Raises:

@@ -98,6 +98,7 @@ def upgrade() -> None:
         sa.Column("declaration_digest", sa.String(), nullable=False),
         sa.Column("parameter_schema", _JSON, nullable=False),
         sa.Column("policy", _JSON, nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["resource_id"], ["resource.id"], name=op.f("fk_deployment_resource_id_resource")),

@@ -43,7 +43,7 @@ def test_port_that_is_none_is_refused(tmp_path: Path, port: int) -> None:
 
 def test_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StackError, match="cannot be written .*; choose another") as said:
+    with pytest.raises(StackError, match=r"cannot be written .*; choose another") as said:
         LocalStack(tmp_path / "file" / "stack").start()
     assert "\n" not in str(said.value)
 

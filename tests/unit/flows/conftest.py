@@ -1,6 +1,5 @@
 import pandas as pd
 import pytest
-
 from freshline.flows.signals import momentum
 from freshline.flows.sources import sp500
 

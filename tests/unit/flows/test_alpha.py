@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import Ridge
-
 from freshline.flows import alpha
 from freshline.flows.features import FEATURES, add_targets, build_features
 from freshline.flows.signals import momentum
 from freshline.storage.errors import InvalidInput
+from sklearn.linear_model import Ridge
+
 from tests.unit.flows.made import random_prices, same_bytes
 
 
@@ -62,7 +62,9 @@ def test_train_uses_only_targets_known_at_the_refit(trained, signal, prices):
     for refit in trained.refits.itertuples():
         assert samples.loc[refit.last_date, "realised_on"].max() <= refit.refit_date
         after = samples.index[samples.index > refit.last_date][0]
-        assert samples.loc[after, "realised_on"].max() > refit.refit_date or pd.isna(samples.loc[after, "realised_on"].max())
+        assert samples.loc[after, "realised_on"].max() > refit.refit_date or pd.isna(
+            samples.loc[after, "realised_on"].max()
+        )
 
 
 def test_train_fits_the_ridge_of_those_samples(trained, signal, prices):

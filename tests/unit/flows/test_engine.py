@@ -3,10 +3,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-
 from freshline.flows.engine import drifted, equal_weight_returns, simulate
 from freshline.flows.long_short import momentum_ls
 from freshline.storage.errors import InvalidInput
+
 from tests.unit.flows.made import panel, random_prices
 
 
@@ -37,7 +37,9 @@ def test_simulate_no_weights_is_refused(prices):
 
 
 def test_simulate_decision_without_a_later_day_is_refused(prices):
-    with pytest.raises(InvalidInput, match=r"1 trading day\(s\) later to trade at; extend the prices beyond 2020-01-07"):
+    with pytest.raises(
+        InvalidInput, match=r"1 trading day\(s\) later to trade at; extend the prices beyond 2020-01-07"
+    ):
         simulate(decided({"A": [1]}, days=[4]), prices)
 
 
@@ -62,7 +64,7 @@ def test_simulate_held_asset_without_price_is_refused(prices, day):
     prices.iloc[day, 1] = np.nan
     # B is bought on day 1 and sold on day 3.
     weights = decided({"A": [0, 1], "B": [1, 0]}, days=[0, 2])
-    with pytest.raises(InvalidInput, match="B is held on 2020-01-0.*but has no price"):
+    with pytest.raises(InvalidInput, match=r"B is held on 2020-01-0.*but has no price"):
         simulate(weights, prices)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import pytest
-
 from freshline.flows import alpha
 from freshline.flows.bundle import Bundle
 from freshline.flows.engine import simulate
@@ -21,6 +20,7 @@ from freshline.flows.long_short import momentum_ls
 from freshline.flows.panels import month_ends
 from freshline.flows.portfolio import Mandate, choose_weights, drift_to, optimize_book
 from freshline.flows.signals import momentum
+
 from tests.unit.flows.made import same_bytes, scrambled_after
 
 _BEFORE, _AFTER = 330, 70
@@ -147,7 +147,9 @@ def test_scrambling_changes_what_follows(real_prices, real_momentum):
     changed = around(real_prices, date)
 
     assert changed.loc[:date].equals(real_prices.loc[changed.index[0] : date])
-    assert not np.isclose(changed.loc[date:].iloc[1:], real_prices.loc[changed.index].loc[date:].iloc[1:]).any(axis=None)
+    assert not np.isclose(changed.loc[date:].iloc[1:], real_prices.loc[changed.index].loc[date:].iloc[1:]).any(
+        axis=None
+    )
     targets, others = (
         at(add_targets(build_features(momentum(prices), prices), prices), date)["target"]
         for prices in (real_prices, changed)

@@ -1,9 +1,9 @@
 import sys
 from datetime import date
+from itertools import pairwise
 
 import pandas as pd
 import pytest
-
 from freshline.flows.sources import sp500
 from freshline.storage.errors import InvalidInput, MissingExtra
 
@@ -39,7 +39,7 @@ def test_sp500_bounds_reveal_what_lies_between(real_prices):
 
 def test_sp500_pieces_make_the_whole(real_prices):
     cuts = [None, date(2001, 9, 16), date(2012, 10, 30), None]
-    pieces = [sp500(since=since, until=until) for since, until in zip(cuts, cuts[1:], strict=False)]
+    pieces = [sp500(since=since, until=until) for since, until in pairwise(cuts)]
 
     assert pd.concat(pieces).equals(real_prices)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from freshline.flows.signals import momentum
 from freshline.flows.study import momentum_study
 from freshline.storage.errors import InvalidInput
+
 from tests.unit.flows.made import panel, random_prices
 
 
@@ -51,7 +51,7 @@ def test_study_values_and_preview_are_those_of_the_signal():
 
     study = momentum_study(signal, prices)
 
-    assert study.values.tolist() == signal.to_numpy().ravel().tolist()
+    assert study.values.equals(signal)
     last = study.preview[study.preview["date"] == signal.index[-1]].set_index("asset")
     assert last["signal"].to_dict() == signal.iloc[-1].to_dict()
     assert last["rank"].idxmin() == signal.iloc[-1].idxmax()

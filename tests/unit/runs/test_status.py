@@ -99,7 +99,7 @@ def test_status_written_past_the_service_is_refused_by_the_database(database, ru
     if target in DIAGRAM.get(source, ()) or (source == target and source not in TERMINAL):
         database.write(work)
     else:
-        with pytest.raises(IntegrityError, match="a run that has ended|the status of a run cannot"):
+        with pytest.raises(IntegrityError, match=r"a run that has ended|the status of a run cannot"):
             database.write(work)
 
 

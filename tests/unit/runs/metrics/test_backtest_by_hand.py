@@ -1,10 +1,10 @@
 """Backtest metrics that no library has, against arithmetic that is shown."""
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
-
 from freshline.runs.metrics import Convention, backtest_metrics
 
 DAYS = pd.bdate_range("2024-01-01", periods=8)
@@ -19,7 +19,7 @@ def test_drawdowns_are_averaged_by_their_deepest_points() -> None:
     # peak         1.10  1.10  1.10  1.10  1.21   1.21   1.21  1.21
     # drawdown     0    -0.10 -0.20  0     0     -0.10   0     0
     wealth = [1.0, 1.10, 0.99, 0.88, 1.10, 1.21, 1.089, 1.21, 1.21]
-    returns = _returns(*[after / before - 1 for before, after in zip(wealth[:-1], wealth[1:], strict=True)])
+    returns = _returns(*[after / before - 1 for before, after in pairwise(wealth)])
 
     metrics = backtest_metrics(returns)
 

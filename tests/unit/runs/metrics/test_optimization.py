@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
 from freshline.runs.metrics import Convention, optimization_metrics
 from freshline.storage.errors import InvalidInput
 
@@ -41,7 +40,7 @@ def test_asset_held_without_expected_return_is_refused() -> None:
 
 
 def test_asset_held_without_covariance_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="^'c' has a weight but no covariance"):
+    with pytest.raises(InvalidInput, match=r"^'c' has a weight but no covariance"):
         optimization_metrics({"a": 0.5, "c": 0.5}, covariance=COVARIANCE)
 
 

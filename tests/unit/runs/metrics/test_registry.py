@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import pytest
-
 from freshline.runs import metrics
 from freshline.runs.details import TABLE_OF
 from freshline.storage.words import DeploymentKind
 
 NAMES = {
-    DeploymentKind.REFRESH: "rows_fetched rows_inserted rows_updated rows_deleted last_data_date bytes_processed duration_s",
+    DeploymentKind.REFRESH: (
+        "rows_fetched rows_inserted rows_updated rows_deleted last_data_date bytes_processed duration_s"
+    ),
     DeploymentKind.PREVIEW: "rows_computed nan_pct mean std min max skewness kurtosis",
     DeploymentKind.TRAINING: (
         "train_rmse train_mae train_r2 train_ic val_rmse val_mae val_r2 val_ic accuracy auc precision recall f1 "
@@ -26,8 +27,8 @@ NAMES = {
         "gross_exposure net_exposure long_weight short_weight turnover solver_status iterations active_constraints"
     ),
     DeploymentKind.BACKTEST: (
-        "total_return cagr volatility sharpe_ratio sortino_ratio calmar_ratio information_ratio max_drawdown avg_drawdown "
-        "drawdown_duration_d var_95 cvar_95 num_trades win_rate profit_factor avg_trade_return turnover "
+        "total_return cagr volatility sharpe_ratio sortino_ratio calmar_ratio information_ratio max_drawdown "
+        "avg_drawdown drawdown_duration_d var_95 cvar_95 num_trades win_rate profit_factor avg_trade_return turnover "
         "avg_holding_period_d alpha beta tracking_error probabilistic_sharpe_ratio"
     ),
 }

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-
 from freshline.runs.metrics import Convention, backtest_metrics, deflated_sharpe_ratio, probabilistic_sharpe_ratio
 from freshline.runs.metrics.sharpe import expected_best, probability_above
 from freshline.storage.errors import InvalidInput
@@ -65,7 +64,7 @@ def test_probabilistic_sharpe_ratio_equals_its_formula_with_scipys_moments() -> 
 
 
 def test_probabilistic_sharpe_ratio_of_a_symmetric_series_follows_by_hand() -> None:
-    # Returns 3, 1, -1, 1 %: mean 0.01; deviations 2, 0, -2, 0 %; std (ddof 1) = √(8 / 3) %; SR = 1 / √(8 / 3) = 0.612372.
+    # Returns 3, 1, -1, 1 %: mean 0.01; deviations 2, 0, -2, 0 %; std (ddof 1) = √(8 / 3) %; SR = √(3 / 8) = 0.612372.
     # Skewness 0; kurtosis = (32 / 4) / (8 / 4)² = 2. z = SR √3 / √(1 + (2 - 1) / 4 · 3 / 8) = 1.060660 / 1.045825
     # = 1.014185; from the table Φ(1.01) = 0.843752, and 0.239551 · 0.004185 - 0.000002 more: 0.844753.
     metrics = backtest_metrics(pd.Series([0.03, 0.01, -0.01, 0.01]))
