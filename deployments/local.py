@@ -28,6 +28,7 @@ from uuid import uuid4
 
 from ..storage.errors import StackError
 from . import keeper
+from .activation import activated, without_prefect
 
 _HOST = "127.0.0.1"
 _START_WITHIN_S = 120.0
@@ -146,14 +147,8 @@ class LocalStack:
         Changes `os.environ`, and Prefect's settings of the whole process where Prefect is imported already;
         both are put back afterwards. Not for use in two threads at once.
         """
-        before = dict(os.environ)
-        _replace_environment(_without_prefect(before) | self.environment())
-        try:
-            with _settings_read_anew():
-                yield
-        finally:
-            _replace_environment(before)
-            _refresh_settings()
+        with activated(self.environment()):
+            yield
 
     def start(self, *, progress: Progress | None = None) -> None:
         """Start server, work pool and worker; returns when the server answers and the worker is starting.
@@ -256,7 +251,7 @@ class LocalStack:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_without_prefect(os.environ),
+                env=without_prefect(os.environ),
                 start_new_session=True,  # Ctrl-C in the terminal is for the caller, which then closes the pipe
             )
         self._ended.clear()
@@ -264,7 +259,7 @@ class LocalStack:
 
     def _order(self, name: str, argv: list[str]) -> None:
         """Have the keeper start a process."""
-        env = _without_prefect(os.environ) | self.environment() | self._env
+        env = without_prefect(os.environ) | self.environment() | self._env
         if name == "server":
             argv = [*argv, "--host", _HOST, "--port", str(self._port)]
         order = {
@@ -356,39 +351,6 @@ class LocalStack:
             lines = []
         last = next((line for line in reversed(lines) if line), "nothing was logged")
         return f"the {name} of the embedded stack ended with code {code}: {last} (log: {path})"
-
-
-def _without_prefect(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if not name.startswith("PREFECT_")}
-
-
-def _replace_environment(wanted: Mapping[str, str]) -> None:
-    for name in set(os.environ) - set(wanted):
-        del os.environ[name]
-    os.environ.update(wanted)
-
-
-@contextmanager
-def _settings_read_anew() -> Iterator[None]:
-    """Let an imported Prefect forget the profile that it was imported with."""
-    if "prefect.context" not in sys.modules:
-        yield  # it will read the environment when it is imported
-        return
-    from prefect.context import use_profile
-    from prefect.settings import Profile
-
-    _refresh_settings()  # for other threads: they see the process-wide settings
-    with use_profile(Profile(name="freshline", settings={}), include_current_context=False):
-        yield
-
-
-def _refresh_settings() -> None:
-    if "prefect.context" in sys.modules:
-        from prefect.context import refresh_global_settings_context
-
-        # The user's own settings may be unreadable, which is none of our business.
-        with suppress(ValueError):
-            refresh_global_settings_context()
 
 
 def _free_port() -> int:

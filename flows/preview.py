@@ -14,7 +14,7 @@ from .tracking import track
 def preview(run: RunContext, *, horizons_d: tuple[int, ...] = HORIZONS_D) -> ExperimentMetrics:
     """Study a signal: the distribution of its values, and how well they rank the returns that followed.
 
-    Calls `study(**tables by role, horizons_d=...)`, which returns a `study.Study`. Leaves the tables `rank_ic`,
+    Calls `study(**tables by role, horizons_d=...)`, which returns a `study.Study`. Publishes the tables `rank_ic`,
     `quantile_returns` and `preview`, and logs `rank_ic_<n>d` per horizon.
 
     Args:

@@ -32,7 +32,7 @@ OBJECTS = "objects/"
 
 _STAGING = "staging"
 # A put is atomic there: a reader sees the whole object or none.
-_ATOMIC_PROTOCOLS = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
+_ATOMIC_PROTOCOLS = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
 _S3_PROTOCOLS = {"s3", "s3a"}
 _S3_PART_BYTES = 16 * 1024 * 1024
 _S3_PARTS_AT_ONCE = 4
@@ -126,6 +126,8 @@ class ObjectStore:
         with self._translated("write", name):
             if self.protocol == "file":
                 _put_local(local_path, Path(path), consume=consume)
+            elif self.protocol == "memory":
+                self.filesystem.pipe_file(path, local_path.read_bytes())  # its put_file shows an object as it grows
             elif self.protocol in _ATOMIC_PROTOCOLS:
                 self.filesystem.put_file(str(local_path), path, **self._upload_options())
             else:
@@ -254,14 +256,8 @@ class ObjectStore:
 
         options: dict[str, Any] = {"skip_instance_cache": True}
         if self.protocol in _S3_PROTOCOLS:
-            options |= {
-                "use_listings_cache": False,
-                "config_kwargs": {
-                    "connect_timeout": 10,
-                    "read_timeout": 60,
-                    "retries": {"mode": "standard", "max_attempts": 5},
-                },
-            }
+            # Attempts and their pace are AWS_MAX_ATTEMPTS and AWS_RETRY_MODE.
+            options |= {"use_listings_cache": False, "config_kwargs": {"connect_timeout": 10, "read_timeout": 60}}
         try:
             return fsspec.filesystem(self.protocol, **options)
         except (ImportError, ValueError) as error:

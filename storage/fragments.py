@@ -10,11 +10,12 @@ footer, which says where everything lies, and the CRC-32 of each page that is de
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -30,7 +31,10 @@ ROW_GROUP_ROWS = 131_072
 _ROW_GROUP_BYTES = 64 * 1024 * 1024
 _FRAGMENT_BYTES = 256 * 1024 * 1024
 _FOOTER_END_BYTES = 8  # the length of the footer and the letters PAR1
-_CHECKS_AT_ONCE = 8
+_SMALL_BYTES = 1024 * 1024  # read as a whole: that takes fewer requests than choosing
+_READS_AT_ONCE = 8
+
+T = TypeVar("T")
 
 
 def write_fragments(
@@ -81,28 +85,27 @@ def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator
         yield pa.Table.from_batches(held, schema=schema)
 
 
-def read_whole(store: ObjectStore, fragment: Fragment) -> pa.Table:
-    """Return all rows of a fragment whose every byte was checked.
+def read_whole(store: ObjectStore, fragments: Sequence[Fragment]) -> list[pa.Table]:
+    """Return all rows of each fragment, every byte checked; several are read at once.
 
     Raises:
-        ObjectMissing: it is not there.
+        ObjectMissing: one is not there.
         ObjectCorrupt: its bytes are not those that were written.
     """
-    content = _whole_bytes(store, fragment)
-    with reading(store, [fragment]):
-        return pq.ParquetFile(pa.BufferReader(content)).read()
+    return _at_once(partial(_read_whole, store), fragments)
 
 
-def read_tail(store: ObjectStore, fragment: Fragment, rows: int) -> pa.Table:
-    """Return the last rows of a fragment, decoding only the row groups that hold them; errors as `read_whole`."""
-    _check_footer(store, fragment)
-    with store.open(fragment.name) as source, reading(store, [fragment]):
-        file = pq.ParquetFile(source, page_checksum_verification=True)
-        first, covered = file.num_row_groups, 0
-        while covered < rows:
-            first -= 1
-            covered += file.metadata.row_group(first).num_rows
-        return file.read_row_groups(list(range(first, file.num_row_groups))).slice(covered - rows)
+def read_tail(store: ObjectStore, fragments: Sequence[Fragment], rows: int) -> list[pa.Table]:
+    """Return the last rows of a table that ends with these fragments, decoding little more; errors as `read_whole`."""
+    needed: list[Fragment] = []
+    for fragment in reversed(fragments):
+        if rows <= 0:
+            break
+        needed.insert(0, fragment)
+        rows -= fragment.rows
+    if not needed:
+        return []
+    return [_read_after(store, needed[0], skip=-rows), *read_whole(store, needed[1:])]
 
 
 def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.Schema) -> pyarrow.dataset.Dataset:
@@ -112,8 +115,7 @@ def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.S
         ObjectMissing: a fragment is not there.
         ObjectCorrupt: a fragment's size or footer is not what was written.
     """
-    with ThreadPoolExecutor(_CHECKS_AT_ONCE) as executor:
-        list(executor.map(partial(_check_footer, store), fragments))
+    _at_once(partial(_check_footer, store), fragments)
     filesystem = _arrow_filesystem(store)
     parquet = pyarrow.dataset.ParquetFileFormat(
         default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
@@ -146,6 +148,31 @@ def reading(store: ObjectStore, fragments: Sequence[Fragment]) -> Iterator[None]
             check_whole(store, fragment)
         names = ", ".join(fragment.name for fragment in fragments[:3])
         raise ArtifactError(f"{names} in {store.url} could not be read, though the bytes are whole: {error}") from None
+
+
+def _read_whole(store: ObjectStore, fragment: Fragment) -> pa.Table:
+    content = _whole_bytes(store, fragment)
+    with reading(store, [fragment]):
+        return pq.ParquetFile(pa.BufferReader(content)).read()
+
+
+def _read_after(store: ObjectStore, fragment: Fragment, *, skip: int) -> pa.Table:
+    if fragment.size_bytes <= _SMALL_BYTES:
+        return _read_whole(store, fragment).slice(skip)
+    _check_footer(store, fragment)
+    with store.open(fragment.name) as source, reading(store, [fragment]):
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        first = 0
+        while skip >= (group_rows := file.metadata.row_group(first).num_rows):
+            skip -= group_rows
+            first += 1
+        return file.read_row_groups(list(range(first, file.num_row_groups))).slice(skip)
+
+
+def _at_once(read: Callable[[Fragment], T], fragments: Sequence[Fragment]) -> list[T]:
+    # Waiting for an object store is what takes time, above all with many small fragments.
+    with ThreadPoolExecutor(_READS_AT_ONCE) as executor:
+        return list(executor.map(read, fragments))
 
 
 def _whole_bytes(store: ObjectStore, fragment: Fragment) -> pa.Buffer:

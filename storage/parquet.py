@@ -125,7 +125,7 @@ def read_table(
     schema = _projected(stored, columns)
     plain = plain_schema(stored.to_arrow_schema())
     if columns is None and where is None and until is None:
-        tables = [read_whole(store, fragment).cast(plain) for fragment in stored.fragments]
+        tables = [table.cast(plain) for table in read_whole(store, stored.fragments)]
         table = pa.concat_tables(tables) if tables else plain.empty_table()
     else:
         table = _read_part(store, stored, plain, columns=columns, where=_condition(stored, where, until))
@@ -206,15 +206,8 @@ def _resume_digest(store: ObjectStore, plain: pa.Schema, base: StoredTable | Non
         return TableDigest(plain)
     full, rest = divmod(base.rows, BLOCK_ROWS)
     digest = TableDigest.resume(plain, base.blocks[:full])
-    tail: list[pa.Table] = []
-    for fragment in reversed(base.fragments):
-        if rest == 0:
-            break
-        part = read_tail(store, fragment, min(rest, fragment.rows))
-        rest -= part.num_rows
-        tail.insert(0, part.cast(plain))
-    for part in tail:
-        digest.update(part)
+    for table in read_tail(store, base.fragments, rest):
+        digest.update(table.cast(plain))
     return digest
 
 

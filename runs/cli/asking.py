@@ -8,7 +8,6 @@ from ...storage.errors import NotFound
 from ...storage.ids import show_run_id
 from .output import console, inputs_table, json_option, print_json, reasons_tree, seconds_of, table
 
-
 if TYPE_CHECKING:
     from ..queries import Queries
 

@@ -15,6 +15,7 @@ from .output import console, inputs_table, reasons_tree, seconds_of, show, table
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ...lineage.versions import InputVersion
     from ..demo import FirstPass, SecondPass
     from ..embedded import Embedded
     from ..models import Run
@@ -118,18 +119,22 @@ def _tell_first(out: "Console", embedded: "Embedded", first: "FirstPass") -> Non
 
 def _tell_second(out: "Console", embedded: "Embedded", first: "FirstPass", second: "SecondPass") -> None:
     inserted = show(second.prices.metrics.get("rows_inserted"))
-    out.print(f"{_name(second.prices)} has {inserted} new rows. What became stale, and why:")
+    out.print(f"{_name(second.prices)} has {inserted} new rows.")
+    stale = [(explanation.key, len(explanation.reasons)) for explanation in second.became_stale]
+    out.print(table("Stale now", ("deployment", "reasons"), stale))
+    out.print("The whole chain of reasons for the book:")
     for explanation in second.became_stale:
-        out.print(reasons_tree(explanation))
+        if explanation.key == first.book.deployment:
+            out.print(reasons_tree(explanation))
     out.print(_runs_table(embedded, "Runs of the second pass", second.runs))
     old, new = first.book, second.book
     rows = [(name, old.metrics.get(name), new.metrics.get(name)) for name in _COMPARED]
     out.print(table("Old and new backtest", ("metric", _name(old), _name(new)), rows))
-    numbers = {(read.key, read.role): f"v{read.number} until {read.data_end}" for read in old.inputs}
+    before = {(read.key, read.role): _version(read) for read in old.inputs}
     differing = [
-        (read.role, read.key, numbers.get((read.key, read.role)), f"v{read.number} until {read.data_end}")
+        (read.role, read.key, before.get((read.key, read.role)), _version(read))
         for read in new.inputs
-        if numbers.get((read.key, read.role)) != f"v{read.number} until {read.data_end}"
+        if before.get((read.key, read.role)) != _version(read)
     ]
     out.print(table("Inputs that differ", ("role", "deployment", _name(old), _name(new)), differing))
 
@@ -160,6 +165,10 @@ def _files_table(embedded: "Embedded", report: "RunReport") -> Any:
         for fragment in item.stored_table().fragments
     ]
     return table("Its Parquet files", ("table", "rows", "file"), rows)
+
+
+def _version(read: "InputVersion") -> str:
+    return f"v{read.number}" + (f", data until {read.data_end}" if read.data_end else "")
 
 
 def _name(report: "RunReport") -> str:

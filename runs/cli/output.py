@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
+_PIPED_WIDTH = 160
+
 _STYLE = {
     "ready": "green",
     "completed": "green",
@@ -39,9 +41,12 @@ _STYLE = {
 
 def console() -> "Console":
     """Return the console: colours and width of the terminal, neither when piped."""
+    import sys
+
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    # A pipe has no width of its own: what is read there by machines or in logs must not be folded at 80.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> "Table":
@@ -100,14 +105,23 @@ def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
 
 
 def reasons_tree(explanation: "Explanation") -> Any:
-    """Return the chain of reasons as a tree."""
+    """Return the chain of reasons as a tree; what stands behind a deployment is shown once."""
     from rich.text import Text
     from rich.tree import Tree
 
+    shown: set[str] = set()
+
     def grow(branch: Tree, reasons: Iterable[Any]) -> None:
         for reason in reasons:
-            brought = f" ({show_run_id(reason.origin_run_id)})" if reason.origin_run_id is not None else ""
-            grow(branch.add(Text(reason.sentence() + brought)), reason.because)
+            sentence = reason.sentence()
+            if not reason.because:
+                by = f" (by {show_run_id(reason.origin_run_id)})" if reason.origin_run_id is not None else ""
+                branch.add(Text(sentence + by))
+            elif reason.upstream in shown:
+                branch.add(Text(f"{sentence}, as above"))
+            else:
+                shown.add(reason.upstream)
+                grow(branch.add(Text(sentence)), reason.because)
 
     freshness = explanation.freshness.value
     root = Tree(Text.assemble(f"{explanation.key} is ", (freshness, _STYLE.get(freshness, ""))))

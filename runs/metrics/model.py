@@ -11,7 +11,7 @@ from enum import StrEnum
 from importlib.metadata import version
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ...storage.errors import nearest_names
 
@@ -70,13 +70,6 @@ class Convention(BaseModel):
         if self.risk_free_basis is RiskFreeBasis.ANNUAL_SIMPLE:
             return self.risk_free_rate / self.periods_per_year
         return float((1.0 + self.risk_free_rate) ** (1.0 / self.periods_per_year) - 1.0)
-
-    @property
-    def risk_free_per_year(self) -> float:
-        """The risk-free return of one year, a fraction: the inverse of what `risk_free_basis` says."""
-        if self.risk_free_basis is RiskFreeBasis.PER_PERIOD:
-            return float((1.0 + self.risk_free_rate) ** self.periods_per_year - 1.0)
-        return self.risk_free_rate
 
     def computed_here(self, details: Mapping[str, Mapping[str, Any]] | None = None) -> Self:
         """Return this convention, naming Freshline and its version as what computed, with `details` added."""
@@ -144,7 +137,7 @@ def measure(
 class Metrics(BaseModel):
     """The standard metrics of one run: typed, frozen, None where one does not apply.
 
-    NaN and infinities are legal values. numpy scalars are accepted as the numbers that they are.
+    NaN and infinities are legal values. A scalar of numpy becomes Python's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True, ser_json_inf_nan="strings")
@@ -163,12 +156,6 @@ class Metrics(BaseModel):
                     hint = f"did you mean {near}?" if near else "log numbers of your own with run.log()"
                     raise ValueError(f"{name!r} is no standard metric of {cls.__name__}: {hint}")
         return data
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain(cls, value: Any) -> Any:
-        """Turn a scalar of numpy into Python's own; pydantic knows only these."""
-        return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
     def values(self) -> dict[str, float]:
         """Return the numeric metrics that have a value, by name; NaN and infinities are values."""

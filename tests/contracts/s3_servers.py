@@ -82,7 +82,7 @@ def rclone_server() -> Iterator[S3Server]:
     folder = tempfile.mkdtemp(prefix="freshline-rclone-")
     command = [str(Path(sysconfig.get_path("scripts"), "rclone")), "serve", "s3", folder]
     command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{server.access_key},{server.secret_key}"]
-    command += ["--config", os.devnull, "--vfs-cache-mode", "off", "--dir-cache-time", "0"]
+    command += ["--config", os.devnull]
     try:
         with _running(command, server) as running:
             yield running

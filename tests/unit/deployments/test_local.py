@@ -2,6 +2,8 @@
 
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,15 @@ HOSTILE = {
 
 
 @pytest.fixture
-def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)
+    yield
+    monkeypatch.undo()
+    if "prefect.context" in sys.modules:  # it could not go back to settings that cannot be read
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def test_port_in_use_is_one_line(tmp_path: Path) -> None:

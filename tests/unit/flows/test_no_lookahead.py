@@ -3,7 +3,7 @@ decided must stay equal to the last byte.
 
 Every rebalance date is checked. Features, predictions and long-short weights of a date need a window of prices around
 it, which ends well after the date. The optimiser's path is checked step by step: when each choice stays equal given the
-weights before it, the whole path does. Refitting every model once per rebalance date takes half a minute and is marked
+weights before it, the whole path does. Refitting every model once per rebalance date takes minutes and is marked
 slow; the normal run does it around every refit.
 """
 

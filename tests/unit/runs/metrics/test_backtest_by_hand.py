@@ -47,8 +47,8 @@ def test_drawdown_on_the_first_day_starts_from_the_opening() -> None:
 
 
 def test_peak_that_is_regained_but_for_rounding_ends_the_drawdown() -> None:
-    # (1 + 0.1) * (1 - 0.3) * (1 + 3 / 7) is 1.1 but for the last bit.
-    metrics = backtest_metrics(_returns(0.1, -0.3, 3 / 7, 0.0, 0.0))
+    # 1.1 · 0.97 · (1 + 0.03 / 0.97) is 1.1 but for the last bit.
+    metrics = backtest_metrics(_returns(0.1, -0.03, 0.03 / 0.97, 0.0, 0.0))
 
     assert metrics.drawdown_duration_d == 1.0
 
@@ -93,6 +93,12 @@ def test_trades_without_money_take_the_profit_factor_of_their_returns() -> None:
     # (0.10 + 0.02) / 0.05
     assert metrics.profit_factor == pytest.approx(2.4)
     assert metrics.avg_holding_period_d is None
+
+
+def test_open_trade_valued_at_the_last_day_has_no_holding_period_yet() -> None:
+    trades = TRADES.assign(exit_date=[DAYS[2], DAYS[1], DAYS[7], DAYS[5], DAYS[7]])
+
+    assert backtest_metrics(_returns(*[0.01] * 8), trades=trades).avg_holding_period_d == 2.5
 
 
 def test_holding_periods_count_rows_not_calendar_days() -> None:

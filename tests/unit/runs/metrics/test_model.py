@@ -161,23 +161,19 @@ def test_computed_here_keeps_earlier_details() -> None:
 
 
 @pytest.mark.parametrize(
-    ("basis", "rate", "per_period", "per_year"),
+    ("basis", "rate", "per_period"),
     [
         # (1 + 0.21) ** (1 / 2) - 1 = 0.1
-        (RiskFreeBasis.ANNUAL_COMPOUNDED, 0.21, 0.1, 0.21),
+        (RiskFreeBasis.ANNUAL_COMPOUNDED, 0.21, 0.1),
         # 0.21 / 2
-        (RiskFreeBasis.ANNUAL_SIMPLE, 0.21, 0.105, 0.21),
-        # as given; (1 + 0.1) ** 2 - 1 = 0.21 a year
-        (RiskFreeBasis.PER_PERIOD, 0.1, 0.1, 0.21),
+        (RiskFreeBasis.ANNUAL_SIMPLE, 0.21, 0.105),
+        (RiskFreeBasis.PER_PERIOD, 0.1, 0.1),
     ],
 )
-def test_risk_free_rate_means_what_its_basis_says(
-    basis: RiskFreeBasis, rate: float, per_period: float, per_year: float
-) -> None:
+def test_risk_free_rate_means_what_its_basis_says(basis: RiskFreeBasis, rate: float, per_period: float) -> None:
     convention = Convention(periods_per_year=2, risk_free_rate=rate, risk_free_basis=basis)
 
     assert convention.risk_free_per_period == pytest.approx(per_period, rel=1e-12)
-    assert convention.risk_free_per_year == pytest.approx(per_year, rel=1e-12)
 
 
 def test_every_metric_says_its_unit_and_formula() -> None:

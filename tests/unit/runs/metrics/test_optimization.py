@@ -57,14 +57,14 @@ def test_optimization_metrics_follow_by_hand() -> None:
         expected_returns=pd.Series({"b": 0.02, "a": 0.01}),
         covariance=COVARIANCE.loc[["b", "a"], ["b", "a"]],
         previous_weights={"a": 1.0},
-        convention=Convention(periods_per_year=4, risk_free_rate=0.004, risk_free_basis="annual_simple"),
+        convention=Convention(periods_per_year=4, risk_free_rate=1.001**4 - 1),
     )
 
     # (0.6 · 0.01 + 0.4 · 0.02) · 4
     assert metrics.expected_return == pytest.approx(0.056)
     # √((0.36 · 0.01 + 0.16 · 0.04) · 4) = √(0.01 · 4)
     assert metrics.expected_volatility == pytest.approx(0.2)
-    # (0.056 - 0.004) / 0.2
+    # 0.001 a period, (0.056 - 4 · 0.001) / 0.2
     assert metrics.expected_sharpe == pytest.approx(0.26)
     # (0.6 · 0.1 + 0.4 · 0.2) / 0.1
     assert metrics.diversification_ratio == pytest.approx(1.4)

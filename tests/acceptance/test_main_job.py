@@ -1,0 +1,188 @@
+"""The chain on real prices: records, versions, pins, Parquet contents and staleness, not printed text."""
+
+import math
+from collections import Counter
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
+from freshline.storage.parquet import to_pandas
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+
+CHAIN = ("refresh/prices", "refresh/momentum", "training/alpha", "inference/alpha", "optimize/book", "backtest/book")
+
+
+def tables(main_job, report):
+    """The published tables of a run, read from the object store."""
+    objects = main_job.embedded.freshline.objects
+    return {
+        item.name: to_pandas(objects, item.stored_table())
+        for item in report.artifacts
+        if item.kind == "table" and item.publish
+    }
+
+
+def report(main_job, key, *, newest=False):
+    """The first (or the newest) run of a deployment."""
+    runs = [run for found, run in [*main_job.first.runs, *main_job.second.runs] if found == key]
+    return main_job.embedded.queries.report(runs[-1 if newest else 0].id)
+
+
+def test_all_seven_run_types_completed(main_job):
+    runs = main_job.first.runs
+    assert {run.status for _, run in runs} == {"completed"}
+    assert Counter(key for key, _ in runs) == dict.fromkeys(
+        (*CHAIN, "preview/momentum-study", "backtest/momentum-ls", "monitoring/alpha"), 1
+    )
+    assert {run.type for _, run in runs} == {
+        "PipelineRun",
+        "ExperimentRun",
+        "TrainingRun",
+        "InferenceRun",
+        "PortfolioOptimizationRun",
+        "BacktestRun",
+        "MonitoringRun",
+    }
+
+
+def test_upstreams_ran_as_cascades_of_the_book_in_order(main_job):
+    runs = {key: run for key, run in main_job.first.runs if key in CHAIN}
+    assert {run.trigger for key, run in runs.items() if key != "backtest/book"} == {"cascade"}
+    assert {run.parent_id for key, run in runs.items() if key != "backtest/book"} == {runs["backtest/book"].id}
+    ends = [runs[key].ended_at for key in CHAIN]
+    assert ends == sorted(ends)
+
+
+def test_closure_of_the_backtest_is_exactly_what_it_was_built_from(main_job):
+    found = {(read.key, read.number) for read in main_job.first.book.inputs}
+    assert found == {(key, 1) for key in CHAIN if key != "backtest/book"}
+
+
+def test_pins_are_what_was_read(main_job):
+    from freshline.runs import store
+
+    with main_job.embedded.freshline.database.read() as connection:
+        for _, run in [*main_job.first.runs, *main_job.second.runs]:
+            inputs = store.inputs_of(connection, run.id)
+            assert all(row.pinned for row in inputs), run.type
+            assert all(row.read for row in inputs), run.type
+
+
+def test_prices_are_the_source_up_to_the_data_date(main_job):
+    from freshline.flows.sources import sp500
+
+    (prices,) = tables(main_job, report(main_job, "refresh/prices")).values()
+    expected = sp500(since=None, until=FIRST_MONTH_ENDS)
+    pd.testing.assert_frame_equal(prices, expected, check_freq=False, check_index_type=False)
+
+
+def test_incremental_refresh_adds_a_fragment_and_shares_the_first(main_job):
+    before = report(main_job, "refresh/prices").artifacts[0].stored_table()
+    after = main_job.second.prices.artifacts[0].stored_table()
+    assert len(after.fragments) == len(before.fragments) + 1
+    assert after.fragments[:-1] == before.fragments
+    assert after.fragments[-1].rows == main_job.second.prices.metrics["rows_inserted"] == 19
+    assert after.last_data_date == SECOND_MONTH_ENDS
+
+
+def test_momentum_is_the_standardised_return_from_a_year_to_a_month_ago(main_job):
+    (prices,) = tables(main_job, report(main_job, "refresh/prices")).values()
+    (momentum,) = tables(main_job, report(main_job, "refresh/momentum")).values()
+    day = prices.index.get_loc(momentum.index[1000])
+    past = prices.iloc[day - 21] / prices.iloc[day - 252] - 1
+    expected = (past - past.mean()) / past.std(ddof=0)
+    np.testing.assert_allclose(momentum.iloc[1000].to_numpy(), expected.to_numpy(), rtol=1e-9)
+
+
+def test_backtest_metrics_follow_from_its_stored_returns(main_job):
+    book = main_job.first.book
+    found = tables(main_job, book)
+    returns = found["daily_returns"].iloc[:, 0]
+    curve = found["equity_curve"].iloc[:, 0]
+    total = float((1 + returns).prod() - 1)
+    assert book.metrics["total_return"] == pytest.approx(total, rel=1e-9)
+    assert float(curve.iloc[-1] / curve.iloc[0] - 1) == pytest.approx(total, rel=1e-6)
+    assert book.metrics["sharpe_ratio"] == pytest.approx(returns.mean() / returns.std() * math.sqrt(252), rel=1e-9)
+    assert book.conventions["sharpe_ratio"]["periods_per_year"] == 252
+    assert book.metrics["num_trades"] == len(found["trades"])
+    assert {"equity_curve", "trades", "weights_history", "daily_returns"} <= found.keys()
+
+
+def test_backtest_detail_has_its_own_columns(main_job):
+    detail = main_job.first.book.detail
+    assert detail["end_date"] == FIRST_MONTH_ENDS
+    assert detail["start_date"] < date(2000, 1, 1)
+    assert detail["num_trades"] == main_job.first.book.metrics["num_trades"]
+
+
+def test_weights_obey_their_constraints_and_record_the_solver(main_job):
+    optimize = report(main_job, "optimize/book")
+    weights = tables(main_job, optimize)["weights"]
+    assert (weights.to_numpy() >= -1e-8).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, atol=1e-6)
+    assert optimize.detail["solver_status"]
+    assert 0 <= optimize.metrics["turnover"] <= 2
+
+
+def test_training_records_validation_and_reference_and_stores_no_pickle(main_job):
+    training = report(main_job, "training/alpha")
+    assert {"train_ic", "val_ic", "train_rmse", "val_rmse", "num_features"} <= training.metrics.keys()
+    kinds = {item.name: item.media_type for item in training.artifacts}
+    assert any(item.kind == "file" for item in training.artifacts), kinds
+    (model,) = (item for item in training.artifacts if item.kind == "file" and "model" in item.name)
+    content = main_job.embedded.freshline.objects.read_bytes(model.stored_file().name)
+    assert content.startswith(b"PK"), "skops writes a zip of JSON and arrays"
+
+
+def test_inference_names_the_model_version_that_predicted(main_job):
+    inference = report(main_job, "inference/alpha")
+    model = next(read for read in inference.inputs if read.key == "training/alpha")
+    assert inference.detail["model_version_id"] == model.version_id
+    assert inference.metrics["num_predictions"] > 5000
+
+
+def test_monitoring_has_drift_with_a_calibrated_threshold(main_job):
+    monitoring = report(main_job, "monitoring/alpha")
+    assert {"psi", "ks_statistic", "drift_score"} <= monitoring.metrics.keys()
+    assert monitoring.detail["alerts"] is not None
+
+
+def test_new_prices_made_everything_downstream_stale_with_the_run_that_brought_it(main_job):
+    stale = {explanation.key: explanation for explanation in main_job.second.became_stale}
+    assert stale.keys() == {key for key, _ in main_job.first.runs} - {"refresh/prices"}
+    origin = main_job.second.prices.run.id
+    for explanation in stale.values():
+        deepest = [reason for _, reason in explanation.lines() if not reason.because]
+        assert deepest
+        assert {reason.origin_run_id for reason in deepest} == {origin}, explanation.key
+
+
+def test_second_pass_ran_what_was_stale_upstream_of_the_book_and_nothing_else(main_job):
+    assert Counter(key for key, _ in main_job.second.runs) == dict.fromkeys(CHAIN, 1)
+    assert {run.status for _, run in main_job.second.runs} == {"completed"}
+    assert {(read.key, read.number) for read in main_job.second.book.inputs} == {
+        (key, 2) for key in CHAIN if key != "backtest/book"
+    }
+
+
+def test_after_the_second_pass_the_book_is_ready_and_what_did_not_run_is_stale(main_job):
+    freshness = {row.key: row.freshness for row in main_job.embedded.queries.status()}
+    assert {key for key, value in freshness.items() if value == "ready"} == set(CHAIN)
+    assert freshness["preview/momentum-study"] == "stale"
+
+
+def test_events_of_every_run_are_numbered_without_gaps(main_job):
+    for _, run in [*main_job.first.runs, *main_job.second.runs]:
+        numbers = [seq for seq, _ in main_job.embedded.queries.events(run.id)]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_prefect_has_exactly_one_flow_run_per_run(main_job):
+    runs = [run for _, run in [*main_job.first.runs, *main_job.second.runs]]
+    found = main_job.embedded.gateway.read_flow_runs([run.flow_run_id for run in runs])
+    assert len(found) == len(runs)
+    assert {flow_run.state_name for flow_run in found.values()} == {"Completed"}
