@@ -168,7 +168,7 @@ def _inputs(samples: pd.DataFrame) -> Array:
 def _fit(samples: pd.DataFrame, *, penalty: float) -> "Ridge":
     with needs_quant("the alpha model"):
         from sklearn.linear_model import Ridge
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+        from threadpoolctl import threadpool_limits
     # One thread: sums are then taken in the same order on any number of cores.
     with threadpool_limits(1):
         model: Ridge = Ridge(alpha=penalty, solver="cholesky").fit(_inputs(samples), samples["target"].to_numpy())

@@ -45,7 +45,7 @@ def backtest(
         benchmark=found.daily_returns["benchmark"],
         trades=found.trades,
         # The first day's is the first purchase.
-        turnover=found.daily_returns["turnover"].iloc[1:],
+        turnover=found.daily_returns["turnover"],
         convention=Convention(risk_free_rate=risk_free_rate),
     )
 

@@ -172,7 +172,7 @@ def choose_weights(
         from skfolio.moments import LedoitWolf
         from skfolio.optimization import MeanRisk, ObjectiveFunction
         from skfolio.prior import EmpiricalPrior
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+        from threadpoolctl import threadpool_limits
 
     row = int(prices.index.get_indexer(pd.DatetimeIndex([date]))[0])
     window = prices.iloc[row - mandate.lookback_d : row + 1]

@@ -64,7 +64,7 @@ class CauseKind(StrEnum):
 class Resource(SQLModel, table=True):
     """A thing that is kept up to date."""
 
-    __table_args__ = (sa.UniqueConstraint("tenant_id", "name"),)
+    __table_args__ = (sa.UniqueConstraint("tenant_id", "kind", "name"),)
 
     id: UUID = Field(primary_key=True)
     tenant_id: str
@@ -92,6 +92,8 @@ class Deployment(SQLModel, table=True):
     kind: str
     """A `DeploymentKind`: the type of its runs."""
     resource_id: UUID = Field(foreign_key="resource.id")
+    project: str
+    """Whose catalogue declares it: only that catalogue retires it."""
     prefect_name: str | None = None
     """Prefect's `flow/name`; null when external."""
     prefect_deployment_id: UUID | None = None

@@ -68,10 +68,10 @@ def register(
     declared: Iterable[Declared],
     *,
     tenant_id: str,
+    project: str,
     now: datetime,
-    retire_missing: bool = True,
 ) -> Registered:
-    """Write a whole catalogue in the caller's transaction.
+    """Write the whole catalogue of a project in the caller's transaction; other projects' deployments stay.
 
     Raises:
         NotFound: an edge names an upstream that is neither declared nor registered.
@@ -83,11 +83,13 @@ def register(
     changed = [key for key, item in wanted.items() if key in known and _differs(known[key], item)]
     ids = {key: row.id for key, row in known.items()} | {key: new_id() for key in created}
     for key, item in wanted.items():
-        _write(connection, ids[key], item, tenant_id=tenant_id, now=now, is_new=key in created)
+        resource_id = _resource_id(connection, item, tenant_id=tenant_id, now=now)
+        where = {"resource_id": resource_id, "project": project}
+        _write(connection, ids[key], item, where, tenant_id=tenant_id, now=now, is_new=key in created)
     for key, item in wanted.items():
         _write_edges(connection, ids[key], item, ids)
-    gone = [key for key, row in known.items() if key not in wanted and row.retired_at is None]
-    retired = gone if retire_missing else []
+    ours = [key for key, row in known.items() if row.project == project and row.retired_at is None]
+    retired = [key for key in ours if key not in wanted]
     if retired:
         connection.execute(
             sa.update(_DEPLOYMENT).where(_DEPLOYMENT.c.id.in_([ids[key] for key in retired])).values(retired_at=now)
@@ -104,6 +106,22 @@ def deployments(connection: Connection, *, tenant_id: str, include_retired: bool
     if not include_retired:
         query = query.where(_DEPLOYMENT.c.retired_at.is_(None))
     return list(connection.execute(query))
+
+
+def reads_of_others(connection: Connection, *, tenant_id: str, project: str) -> dict[str, list[str]]:
+    """Return the deployments of other projects with the keys that they read: what a catalogue may build on."""
+    upstream = _DEPLOYMENT.alias("upstream")
+    others = [row for row in deployments(connection, tenant_id=tenant_id) if row.project != project]
+    reads: dict[str, list[str]] = {row.key: [] for row in others}
+    query = (
+        sa.select(_DEPLOYMENT.c.key, upstream.c.key.label("upstream"))
+        .join(_EDGE, _EDGE.c.deployment_id == _DEPLOYMENT.c.id)
+        .join(upstream, upstream.c.id == _EDGE.c.upstream_id)
+        .where(_DEPLOYMENT.c.id.in_([row.id for row in others]))
+    )
+    for row in connection.execute(query):
+        reads[row.key].append(row.upstream)
+    return reads
 
 
 def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
@@ -136,14 +154,15 @@ def _write(
     connection: Connection,
     deployment_id: UUID,
     item: Declared,
+    where: Mapping[str, Any],
     *,
     tenant_id: str,
     now: datetime,
     is_new: bool,
 ) -> None:
     values = {
+        **where,
         "kind": item.kind,
-        "resource_id": _resource_id(connection, item, tenant_id=tenant_id, now=now),
         "prefect_name": item.prefect_name,
         "prefect_deployment_id": item.prefect_deployment_id,
         "external": item.external,
@@ -165,7 +184,11 @@ def _write(
 
 
 def _resource_id(connection: Connection, item: Declared, *, tenant_id: str, now: datetime) -> UUID:
-    query = sa.select(_RESOURCE.c.id).where(_RESOURCE.c.tenant_id == tenant_id, _RESOURCE.c.name == item.resource)
+    query = sa.select(_RESOURCE.c.id).where(
+        _RESOURCE.c.tenant_id == tenant_id,
+        _RESOURCE.c.kind == item.resource_kind,
+        _RESOURCE.c.name == item.resource,
+    )
     known: UUID | None = connection.execute(query).scalar_one_or_none()
     if known is not None:
         return known

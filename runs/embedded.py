@@ -51,7 +51,7 @@ class Embedded:
         Raises:
             CatalogError: naming the deployment, the line and the fix. Nothing was deployed.
         """
-        registrar = Registrar(self.freshline.database, self.gateway, tenant_id=self.freshline.settings.tenant_id)
+        registrar = Registrar(self.freshline, self.gateway)
         catalog = registrar.load(catalogue)
         deployed = deploy_catalog(catalog, self.gateway)
         if not schedules:

@@ -10,29 +10,29 @@ from ..deployments.catalog import Catalog
 from ..deployments.gateway import DeploymentFacts, Gateway
 from ..lineage import registry
 from ..lineage.freshness import parse_policy
-from ..storage.database import Database
 from ..storage.errors import CatalogError, InvalidInput
 from . import store
+from .composition import Freshline
 
 
 @dataclass(frozen=True)
 class Registrar:
     """Registers catalogues in one store."""
 
-    database: Database
+    freshline: Freshline
     gateway: Gateway
-    tenant_id: str = "default"
 
     def load(self, path: Any) -> Catalog:
-        """Read and validate a whole prefect.yaml; upstreams may be registered already from another one.
+        """Read and validate a whole prefect.yaml; upstreams may be those of other projects.
 
         Raises:
             CatalogError: naming the deployment, the line and the fix. Nothing was deployed.
         """
         from ..deployments.catalog import load_catalog
 
-        with self.database.read() as connection:
-            known = [row.key for row in registry.deployments(connection, tenant_id=self.tenant_id)]
+        settings = self.freshline.settings
+        with self.freshline.database.read() as connection:
+            known = registry.reads_of_others(connection, tenant_id=settings.tenant_id, project=settings.project)
         return load_catalog(path, check_policy=check_policy, registered=known)
 
     def register(self, catalog: Catalog, facts: Mapping[str, DeploymentFacts]) -> registry.Registered:
@@ -43,17 +43,20 @@ class Registrar:
         Raises:
             CatalogError: an upstream is unknown or the edges close a cycle with those registered before.
         """
-        own_store = self.database.write(store.store_id)
+        database, settings = self.freshline.database, self.freshline.settings
+        own_store = database.write(store.store_id)
         for deployed in facts.values():
             self.gateway.write_job_variables(deployed.id, env={"FRESHLINE_STORE_ID": str(own_store)})
         declared = [declared_of(spec, facts.get(spec.key)) for spec in catalog.deployments]
 
         def work(connection: Connection) -> registry.Registered:
-            now = self.database.now(connection)
-            return registry.register(connection, declared, tenant_id=self.tenant_id, now=now)
+            now = database.now(connection)
+            return registry.register(
+                connection, declared, tenant_id=settings.tenant_id, project=settings.project, now=now
+            )
 
         try:
-            return self.database.write(work)
+            return database.write(work)
         except InvalidInput as error:
             raise CatalogError(str(error)) from None
 

@@ -34,12 +34,13 @@ def save_file(store: ObjectStore, content: Path | str | bytes, *, media_type: st
     with store.staging() as directory:
         staged = directory / "content"
         if isinstance(content, bytes):
-            staged.write_bytes(content)
+            with store.translated("write to"):
+                staged.write_bytes(content)
             sha256, size_bytes = hashlib.sha256(content).hexdigest(), len(content)
         else:
             path = Path(content)
             # Copied first: a file that changes meanwhile must not be stored under another content's name.
-            with _open_local(path) as source, staged.open("wb") as target:
+            with store.translated("write to"), _open_local(path) as source, staged.open("wb") as target:
                 sha256, size_bytes = _copy(iter(lambda: source.read(_CHUNK_BYTES), b""), target)
             media_type = media_type or mimetypes.guess_type(path.name)[0]
         name = object_name(sha256)

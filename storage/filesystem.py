@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,14 +104,31 @@ class ObjectStore:
         parent = None
         if self.local_root is not None:
             parent = self.local_root / _STAGING
-            with self._translated("write to"):
+            with self.translated("write to"):
                 parent.mkdir(parents=True, exist_ok=True)
-        with self._translated("write to"):
+        with self.translated("write to"):
             directory = tempfile.mkdtemp(prefix="freshline-", dir=parent)
         try:
             yield Path(directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
+
+    def clear_staging(self, before: datetime) -> int:
+        """Remove what writers that died left in the local staging folder before a moment; return how many.
+
+        Raises:
+            ArtifactError: the folder cannot be read.
+        """
+        if self.local_root is None or not (staged := self.local_root / _STAGING).is_dir():
+            return 0
+        removed = 0
+        with self.translated("clear"):
+            for left in staged.iterdir():
+                with suppress(FileNotFoundError):  # its writer lives and was quicker
+                    if _changed_at(left) < before.timestamp():
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                        removed += 1
+        return removed
 
     def put_file(self, local_path: Path, name: str, *, consume: bool = False) -> None:
         """Store a local file, all or nothing; with `consume` the file may be moved instead of copied.
@@ -123,9 +140,9 @@ class ObjectStore:
         expected = os.stat(local_path).st_size
         if self._holds(name, expected):
             return
-        with self._translated("write", name):
+        with self.translated("write", name):
             if self.protocol == "file":
-                _put_local(local_path, Path(path), consume=consume)
+                _put_local(local_path, Path(path), beside=Path(self._root, _STAGING), consume=consume)
             elif self.protocol == "memory":
                 self.filesystem.pipe_file(path, local_path.read_bytes())  # its put_file shows an object as it grows
             elif self.protocol in _ATOMIC_PROTOCOLS:
@@ -140,7 +157,7 @@ class ObjectStore:
         """Store bytes, all or nothing; errors as `put_file`."""
         with self.staging() as directory:
             local_path = directory / "content"
-            with self._translated("write", name):
+            with self.translated("write", name):
                 local_path.write_bytes(content)
             self.put_file(local_path, name, consume=True)
 
@@ -152,25 +169,25 @@ class ObjectStore:
             ArtifactError: it cannot be read.
         """
         path = self.path_of(name)
-        with self._translated("read", name):
+        with self.translated("read", name):
             return cast(BinaryIO, self.filesystem.open(path, "rb"))
 
     def read_chunks(self, name: str) -> Iterator[bytes]:
         """Yield the bytes of an object, a megabyte at a time; errors as `open`, at every step."""
-        with self._translated("read", name), self.open(name) as source:
+        with self.translated("read", name), self.open(name) as source:
             while chunk := source.read(_CHUNK_BYTES):
                 yield chunk
 
     def read_bytes(self, name: str, *, start: int | None = None, end: int | None = None) -> bytes:
         """Return the bytes of an object, or those from `start` up to `end`; errors as `open`. Checks no checksum."""
         path = self.path_of(name)
-        with self._translated("read", name):
+        with self.translated("read", name):
             return bytes(self.filesystem.cat_file(path, start=start, end=end))
 
     def download(self, name: str, path: Path) -> None:
         """Copy an object into a local file; errors as `open`. Checks no checksum."""
         source = self.path_of(name)
-        with self._translated("read", name):
+        with self.translated("read", name):
             self.filesystem.get_file(source, str(path))
 
     def exists(self, name: str) -> bool:
@@ -184,7 +201,7 @@ class ObjectStore:
     def size_bytes(self, name: str) -> int:
         """Return the size of an object; errors as `open`."""
         path = self.path_of(name)
-        with self._translated("read", name):
+        with self.translated("read", name):
             facts = self.filesystem.info(path)
             if facts["type"] != "file":
                 raise FileNotFoundError(path)
@@ -198,7 +215,7 @@ class ObjectStore:
         """
         path = self.path_of(name)
         try:
-            with self._translated("delete", name):
+            with self.translated("delete", name):
                 self.filesystem.rm_file(path)
         except ObjectMissing:
             return
@@ -210,7 +227,7 @@ class ObjectStore:
             ArtifactError: the store cannot be listed.
         """
         path = self.path_of(prefix.rstrip("/"))
-        with self._translated("list"):
+        with self.translated("list"):
             try:
                 found = self.filesystem.find(path, detail=True)
             except FileNotFoundError:
@@ -218,7 +235,30 @@ class ObjectStore:
         for place in sorted(found):
             facts = found[place]
             name = place.removeprefix(self._root).lstrip("/")
-            yield ListedObject(name, int(facts["size"]), _modified_at(facts))
+            if _NAME.fullmatch(name):  # else it is not ours
+                yield ListedObject(name, int(facts["size"]), _modified_at(facts))
+
+    @contextmanager
+    def translated(self, verb: str, name: str | None = None) -> Iterator[None]:
+        """Turn any driver's error into ours, saying what could not be done ("read", "write to") with which object.
+
+        Raises:
+            ObjectMissing: the object that was read is not there.
+            ArtifactError: anything else went wrong.
+        """
+        target = self.url if name is None else self.url_of(name)
+        try:
+            yield
+        except FreshlineError:
+            raise
+        except FileNotFoundError as error:
+            if verb == "write" or name is None:
+                raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}") from None
+            raise ObjectMissing(
+                f"{target} is not there, though a record names it: restore it, or run again what wrote it"
+            ) from None
+        except Exception as error:  # each driver has errors of its own
+            raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}. {self._advice()}") from None
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
@@ -263,22 +303,6 @@ class ObjectStore:
         except (ImportError, ValueError) as error:
             raise ArtifactError(f"cannot open {self.url}: {self._without_secrets(error)}") from None
 
-    @contextmanager
-    def _translated(self, verb: str, name: str | None = None) -> Iterator[None]:
-        target = self.url if name is None else self.url_of(name)
-        try:
-            yield
-        except FreshlineError:
-            raise
-        except FileNotFoundError as error:
-            if verb == "write" or name is None:
-                raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}") from None
-            raise ObjectMissing(
-                f"{target} is not there, though a record names it: restore it, or run again what wrote it"
-            ) from None
-        except Exception as error:  # each driver has errors of its own
-            raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}. {self._advice()}") from None
-
     def _advice(self) -> str:
         if self.protocol == "file":
             return "Make it a directory that this user can write, or set FRESHLINE_ARTIFACTS_URL"
@@ -302,6 +326,8 @@ def _parse_root(url: str) -> tuple[str, str, str]:
         raise InvalidInput(
             "the URL of the object store contains credentials: take them out and set the AWS_* variables instead"
         )
+    if not url or (parts.scheme == "file" and parts.netloc not in ("", "localhost")):
+        raise InvalidInput(f"{url!r} is no object store: write a local one as file:///absolute/path")
     if parts.scheme in ("", "file"):
         path = Path(url2pathname(parts.path) if parts.scheme else url).expanduser().absolute()
         return path.as_uri(), "file", str(path)
@@ -315,7 +341,7 @@ def _parse_root(url: str) -> tuple[str, str, str]:
     return url.rstrip("/"), parts.scheme, str(root).rstrip("/")
 
 
-def _put_local(local_path: Path, target: Path, *, consume: bool) -> None:
+def _put_local(local_path: Path, target: Path, *, beside: Path, consume: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if consume:
         try:
@@ -323,12 +349,20 @@ def _put_local(local_path: Path, target: Path, *, consume: bool) -> None:
         except OSError:
             consume = False  # another disk: copy
     if not consume:
-        temporary = target.with_name(f".{new_id()}")
+        beside.mkdir(exist_ok=True)
+        temporary = beside / str(new_id())
         try:
             shutil.copyfile(local_path, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _changed_at(path: Path) -> float:
+    times = [path.lstat().st_mtime]
+    with suppress(OSError):
+        times += [file.lstat().st_mtime for file in path.rglob("*")]
+    return max(times)
 
 
 def _modified_at(facts: dict[str, Any]) -> datetime | None:

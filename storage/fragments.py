@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -49,21 +49,22 @@ def write_fragments(
     path = directory / "fragment.parquet"
     writer: pq.ParquetWriter | None = None
     rows = 0
-    with _refused_by_parquet():
-        try:
-            for table in tables:
+    try:
+        for table in tables:
+            with _writing(store):
                 writer = writer or _open_writer(path, schema)
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-                rows += table.num_rows
-                if path.stat().st_size >= _FRAGMENT_BYTES:
-                    writer.close()
-                    yield _put(store, path, rows)
-                    writer, rows = None, 0
-        finally:
-            if writer is not None:
+            rows += table.num_rows
+            if path.stat().st_size >= _FRAGMENT_BYTES:
+                yield _close_and_put(store, writer, path, rows)
+                writer, rows = None, 0
+        if writer is not None:
+            yield _close_and_put(store, writer, path, rows)
+            writer = None
+    finally:
+        if writer is not None:
+            with suppress(OSError, pa.ArrowException):  # the file goes with its directory
                 writer.close()
-    if rows:
-        yield _put(store, path, rows)
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -73,7 +74,9 @@ def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator
     for batch in batches:
         rest = batch
         while rest.num_rows:
-            part = rest.slice(0, ROW_GROUP_ROWS - rows)
+            row_bytes = max(1, rest.nbytes // rest.num_rows)
+            fitting = max(1, (_ROW_GROUP_BYTES - size_bytes) // row_bytes)
+            part = rest.slice(0, min(ROW_GROUP_ROWS - rows, fitting))
             rest = rest.slice(part.num_rows)
             held.append(part)
             rows += part.num_rows
@@ -209,11 +212,14 @@ def _corrupt(store: ObjectStore, name: str, fact: str) -> ObjectCorrupt:
 
 
 @contextmanager
-def _refused_by_parquet() -> Iterator[None]:
-    try:
-        yield
-    except pa.ArrowException as error:
-        raise NotStorable(f"Parquet cannot hold the table: {error}") from None
+def _writing(store: ObjectStore) -> Iterator[None]:
+    with store.translated("write to"):  # above all a full disk
+        try:
+            yield
+        except pa.ArrowMemoryError:
+            raise
+        except pa.ArrowException as error:
+            raise NotStorable(f"Parquet cannot hold the table: {error}") from None
 
 
 def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -224,7 +230,9 @@ def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def _put(store: ObjectStore, path: Path, rows: int) -> Fragment:
+def _close_and_put(store: ObjectStore, writer: pq.ParquetWriter, path: Path, rows: int) -> Fragment:
+    with _writing(store):
+        writer.close()
     sha256, size_bytes = file_sha256(path)
     with path.open("rb") as file:
         file.seek(-_FOOTER_END_BYTES, os.SEEK_END)

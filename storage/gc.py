@@ -87,6 +87,7 @@ def sweep(database: Database, store: ObjectStore, now: datetime, grace: timedelt
         names = [row.name for row in decided]
         database.write(lambda connection, names=names: _record_deleted(connection, names, now))  # type: ignore[misc]
     database.write(lambda connection: _forget(connection, now - grace))
+    store.clear_staging(now - grace)
     return Swept(objects, size_bytes)
 
 

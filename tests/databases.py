@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from freshline.runs.migrate import ensure_schema
 from freshline.storage.database import Database
-
 from tests.postgres import running_postgres
 
 _numbers = count(1)
@@ -36,17 +36,22 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store of its own, migrated and empty."""
+def new_database_url(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Make a migrated, empty store on the database that the fixture's parameter names; return its URL."""
     if request.param == "sqlite":
-        target = tmp_path / "freshline.db"
+        target = directory / "freshline.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), target)
         return f"sqlite:///{target}"
     url: str = request.getfixturevalue("postgres_url")
     name = f"test_{next(_numbers)}"
     _execute(url, f"CREATE DATABASE {name} TEMPLATE template_freshline")
     return f"{url}/{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a store of its own, migrated and empty."""
+    return new_database_url(request, tmp_path)
 
 
 @pytest.fixture

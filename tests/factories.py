@@ -62,11 +62,13 @@ class Graph:
         self.declared = {item.key: item for item in deployments}
         self.register(*deployments)
 
-    def register(self, *deployments: registry.Declared) -> registry.Registered:
-        """Register these as the whole catalogue."""
+    def register(self, *deployments: registry.Declared, project: str = "default") -> registry.Registered:
+        """Register these as the whole catalogue of a project."""
         self.declared = {item.key: item for item in deployments}
         return self.database.write(
-            lambda connection: registry.register(connection, deployments, tenant_id="default", now=self.now)
+            lambda connection: registry.register(
+                connection, deployments, tenant_id="default", project=project, now=self.now
+            )
         )
 
     def id(self, key: str) -> UUID:
@@ -122,6 +124,7 @@ class Graph:
     def freshness(self) -> dict[str, Freshness]:
         """The freshness of every deployment, by key."""
         import sqlalchemy as sa
+
         from freshline.lineage.models import Deployment, DeploymentState
 
         deployment, state = Deployment.__table__, DeploymentState.__table__
@@ -132,6 +135,7 @@ class Graph:
     def causes(self, key: str) -> list[tuple[str, str]]:
         """(kind, role) of every stored cause."""
         import sqlalchemy as sa
+
         from freshline.lineage.models import Cause
 
         cause = Cause.__table__

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from freshline.deployments.catalog import load_catalog
 from freshline.deployments.client import PrefectGateway
 from freshline.deployments.deploy import deploy_catalog

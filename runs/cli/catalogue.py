@@ -15,12 +15,13 @@ from .output import console, json_option, print_json, table
 @json_option
 def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: bool) -> None:
     """Check CATALOGUE (prefect.yaml) as a whole, deploy it with Prefect, and register it."""
+    from ...deployments.deploy import deploy_catalog, read_deployed
     from ..composition import open_freshline
     from ..register import Registrar
 
     freshline = open_freshline()
     gateway = freshline.gateway()
-    registrar = Registrar(freshline.database, gateway, tenant_id=freshline.settings.tenant_id)
+    registrar = Registrar(freshline, gateway)
     catalog = registrar.load(catalogue)
     if check_only:
         click.echo(f"{catalog.path}: {len(catalog.deployments)} deployments, all of them valid")
@@ -28,12 +29,8 @@ def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: b
     verb = "registers what is deployed at" if register_only else "changes the deployments at"
     click.echo(f"freshline deploy {verb} {gateway.api_url}", err=True)
     if register_only:
-        facts = {
-            spec.key: gateway.read_deployment(spec.prefect_name) for spec in catalog.deployments if spec.prefect_name
-        }
+        facts = read_deployed(catalog.deployments, gateway)
     else:
-        from ...deployments.deploy import deploy_catalog
-
         facts = deploy_catalog(catalog, gateway)
     done = registrar.register(catalog, facts)
     if as_json:

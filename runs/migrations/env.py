@@ -1,11 +1,12 @@
 """Alembic's environment: runs on the connection and in the transaction that `migrate.upgrade` gives it."""
 
 from alembic import context
+from sqlmodel import SQLModel
+
 from freshline.lineage import models as _lineage  # noqa: F401 - every table must be known
 from freshline.runs import details as _details  # noqa: F401
 from freshline.runs import models as _runs  # noqa: F401
 from freshline.storage import models as _storage  # noqa: F401
-from sqlmodel import SQLModel
 
 context.configure(
     connection=context.config.attributes["connection"],

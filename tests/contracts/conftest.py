@@ -1,5 +1,7 @@
-"""The object stores that the contract runs on; FRESHLINE_TEST_ARTIFACTS_URL adds any other one, with the AWS_* variables
-that it needs."""
+"""The object stores that the contract runs on.
+
+FRESHLINE_TEST_ARTIFACTS_URL adds any other one; its credentials are those of the environment.
+"""
 
 import os
 from collections.abc import Iterator

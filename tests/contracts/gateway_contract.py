@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
 from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts, FlowRunState, Gateway
 from freshline.storage.errors import Conflict, InvalidInput, NotFound
 

@@ -5,8 +5,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 
+from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 from tests.contracts.gateway_contract import GatewayContract, World
 from tests.fakes import FakeGateway
 from tests.stack import RunningStack

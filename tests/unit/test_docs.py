@@ -4,6 +4,7 @@ import ast
 import builtins
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
+
 from freshline import flows, lineage, runs, storage, testing
 from freshline.deployments import blocks
 from freshline.deployments.catalog import load_catalog
@@ -197,6 +199,27 @@ def test_command_reference_names_every_option(name: str) -> None:
     for parameter in dict(commands())[name].params:
         if isinstance(parameter, click.Option) and "--json" not in parameter.opts:
             assert all(option in text for option in parameter.opts), f"{parameter.opts} is not explained"
+
+
+def shown_calls() -> list[str]:
+    """Every call of the command line in a shell block or in backticks, without its comment."""
+    found = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in code(text, "sh") for line in block.splitlines()]
+        for call in [*lines, *names(FENCE.sub("", text))]:
+            if call.startswith("freshline ") and "…" not in call and "COMMAND" not in call:
+                found.add(call.partition(" # ")[0])
+    return sorted(found)
+
+
+@pytest.mark.parametrize("call", shown_calls())
+def test_calls_that_a_page_shows_are_understood(call: str) -> None:
+    words_ = shlex.split(call)[1:]
+    name = " ".join(words_[:2]) if words_[0] == "db" else words_[0]
+    arguments = words_[len(name.split()) :]
+    if arguments or not [item for item in dict(commands())[name].params if item.required]:
+        dict(commands())[name].make_context(name, arguments)
 
 
 def test_command_reference_has_the_exit_codes() -> None:

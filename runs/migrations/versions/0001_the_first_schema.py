@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_resource")),
-        sa.UniqueConstraint("tenant_id", "name", name=op.f("uq_resource_tenant_id_name")),
+        sa.UniqueConstraint("tenant_id", "kind", "name", name=op.f("uq_resource_tenant_id_kind_name")),
     )
     op.create_table(
         "store",
@@ -91,6 +91,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("resource_id", sa.Uuid(), nullable=False),
+        sa.Column("project", sa.String(), nullable=False),
         sa.Column("prefect_name", sa.String(), nullable=True),
         sa.Column("prefect_deployment_id", sa.Uuid(), nullable=True),
         sa.Column("external", sa.Boolean(), nullable=False),

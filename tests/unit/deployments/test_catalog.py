@@ -4,10 +4,10 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+
 from freshline.deployments.code import callable_digest
 from freshline.storage.errors import NotFound
 from freshline.storage.words import DeploymentKind, EdgeKind, IfReady, OnStale, ResourceKind, Trigger
-
 from tests.unit.deployments.project import Project
 
 CHAIN = """

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+
 from freshline.deployments.catalog import load_catalog
 from freshline.deployments.document import MAX_BYTES
 from freshline.storage.errors import CatalogError
-
 from tests.unit.deployments.project import Project, refuse_bad
 
 PRICES = """

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
 from freshline.deployments.client import PrefectGateway
 from freshline.deployments.gateway import FlowRunState
 from freshline.storage.errors import InvalidInput, NotFound, PrefectError

@@ -7,12 +7,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
 from freshline.deployments.catalog import Catalog, load_catalog
 from freshline.deployments.client import PrefectGateway
 from freshline.deployments.deploy import deploy_catalog, read_deployed
 from freshline.deployments.gateway import FlowRunState
 from freshline.storage.errors import CatalogError, NotFound, PrefectError
-
 from tests.fakes import FakeGateway
 from tests.stack import WAIT_S, RunningStack
 from tests.unit.deployments.project import Project

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
+
 from freshline.deployments.initialize import initialize
 from freshline.storage.errors import CatalogError, NotFound
-
 from tests.unit.deployments.project import Project
 
 WRITTEN = """\

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+
 from freshline.deployments import keeper
 
 WAIT_S = 20.0

@@ -12,10 +12,10 @@ from textwrap import dedent
 
 import psutil
 import pytest
+
 from freshline.deployments import keeper
 from freshline.deployments.local import LocalStack
 from freshline.storage.errors import StackError
-
 from tests.stack import CATALOGUE, FLOWS, RunningStack
 
 pytestmark = pytest.mark.stack

@@ -1,8 +1,9 @@
 import subprocess
 import sys
 
-import freshline.deployments as room
 import pytest
+
+import freshline.deployments as room
 
 
 def test_every_public_name_is_there_and_sorted() -> None:

@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+
 from freshline.flows.signals import momentum
 from freshline.flows.sources import sp500
 

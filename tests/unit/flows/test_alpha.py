@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+
 from freshline.flows import alpha
 from freshline.flows.features import FEATURES, add_targets, build_features
 from freshline.flows.signals import momentum
 from freshline.storage.errors import InvalidInput
-from sklearn.linear_model import Ridge
-
 from tests.unit.flows.made import random_prices, same_bytes
 
 

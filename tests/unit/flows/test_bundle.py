@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.linear_model import Ridge
+
 from freshline.flows.bundle import TRUSTED_TYPES, Bundle, dump_bundle, load_bundle
 from freshline.storage.errors import InvalidInput
-from sklearn.linear_model import Ridge
 
 
 def fitted(slope: float = 2.0, *, alpha: float = 1.0) -> Ridge:

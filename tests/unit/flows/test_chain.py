@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.deployments.catalog import Catalog, load_catalog
 from freshline.flows import testing
 from freshline.flows.backtest import backtest
@@ -19,7 +20,6 @@ from freshline.flows.refresh import refresh
 from freshline.flows.training import training
 from freshline.lineage.freshness import parse_policy
 from freshline.storage.errors import InvalidInput, NotFound
-
 from tests.unit.flows.made import random_prices
 
 FLOWS: Mapping[str, Any] = {

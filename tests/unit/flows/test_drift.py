@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows import alpha
 from freshline.flows.drift import alpha_monitor, dump_reference, load_reference, reference_of
 from freshline.flows.signals import momentum
 from freshline.runs.metrics import Histogram, MonitoringType
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import random_prices
 
 NOW = datetime(2018, 9, 1, tzinfo=UTC)

@@ -3,10 +3,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows.engine import drifted, equal_weight_returns, simulate
 from freshline.flows.long_short import momentum_ls
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import panel, random_prices
 
 

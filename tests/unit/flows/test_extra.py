@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from freshline.flows.extra import needs_quant
 from freshline.storage.errors import MissingExtra
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows.features import FEATURES, add_targets, build_features
 from freshline.flows.panels import month_ends
 from freshline.flows.signals import momentum
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import random_prices
 
 

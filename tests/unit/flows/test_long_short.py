@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from freshline.flows.long_short import momentum_ls
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import panel, random_prices
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows import alpha
 from freshline.flows.bundle import Bundle
 from freshline.flows.engine import simulate
@@ -20,7 +21,6 @@ from freshline.flows.long_short import momentum_ls
 from freshline.flows.panels import month_ends
 from freshline.flows.portfolio import Mandate, choose_weights, drift_to, optimize_book
 from freshline.flows.signals import momentum
-
 from tests.unit.flows.made import same_bytes, scrambled_after
 
 _BEFORE, _AFTER = 330, 70

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows import panels
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import panel, random_prices
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows.panels import month_ends
 from freshline.flows.portfolio import Mandate, drift_to, optimize_book
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import random_prices
 
 MANDATE = Mandate(lookback_d=120, max_weight=0.4)

@@ -2,10 +2,10 @@ from datetime import date
 
 import pandas as pd
 import pytest
+
 from freshline.flows import testing
 from freshline.flows.refresh import refresh
 from freshline.storage.errors import InvalidInput, NotFound
-
 from tests.unit.flows.made import random_prices
 
 PRICES = random_prices(days=40, assets=3, start="2020-01-01")

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+
 from freshline.flows.signals import momentum
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import panel, random_prices
 
 

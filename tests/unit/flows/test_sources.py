@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+
 from freshline.flows.sources import sp500
 from freshline.storage.errors import InvalidInput, MissingExtra
 

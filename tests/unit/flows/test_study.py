@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.flows.signals import momentum
 from freshline.flows.study import momentum_study
 from freshline.storage.errors import InvalidInput
-
 from tests.unit.flows.made import panel, random_prices
 
 

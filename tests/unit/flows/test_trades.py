@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from freshline.flows.engine import simulate
 
+from freshline.flows.engine import simulate
 from tests.unit.flows.made import panel
 
 

@@ -84,6 +84,26 @@ def test_register_again_changes_nothing(chain):
     assert (done.created, done.changed, done.retired) == ((), (), ())
 
 
+def test_register_of_one_project_leaves_the_deployments_of_others_alone(chain):
+    done = chain.register(declared("preview/study", ["refresh/momentum"]), project="research")
+    assert done.created == ("preview/study",)
+    assert done.retired == ()
+    with chain.database.read() as connection:
+        assert registry.reads_of_others(connection, tenant_id="default", project="research") == {
+            "refresh/prices": [],
+            "refresh/momentum": ["refresh/prices"],
+            "training/alpha": ["refresh/momentum", "refresh/prices"],
+            "backtest/book": ["training/alpha", "refresh/prices"],
+        }
+
+
+def test_resources_of_two_kinds_may_have_one_name(database):
+    built = Graph(database, declared("optimize/book"), declared("backtest/book", {"weights": "optimize/book"}))
+    with database.read() as connection:
+        rows = registry.deployments(connection, tenant_id="default")
+    assert len({row.resource_id for row in rows}) == len(built.declared) == 2
+
+
 def test_deployment_that_is_unknown_suggests_the_nearest_names(chain):
     with chain.database.read() as connection, pytest.raises(NotFound) as refusal:
         registry.deployment(connection, "backtest/bok", tenant_id="default")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pandas as pd
 import pytest
+
 from freshline.deployments.gateway import FlowRunFacts
 from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import Claim, Read, Result
@@ -21,7 +22,6 @@ from freshline.storage.database import Database
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import write_table
-
 from tests.factories import START, Graph, declared
 from tests.fakes import FakeGateway
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from freshline.deployments.gateway import FlowRunState
 from freshline.lineage.models import Freshness
 from freshline.runs.execution import Read

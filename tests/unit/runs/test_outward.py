@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs import outbox
 from freshline.runs.models import Outbox
@@ -74,9 +75,7 @@ def test_dispatcher_that_died_after_its_claim_is_followed_by_another_one(world):
 
 def test_entries_about_one_run_leave_in_their_order(world):
     run = world.service.submit("refresh/prices")
-    world.database.write(
-        lambda c: outbox.enqueue(c, outbox.Topic.CANCEL, run.id, dedupe_key="later", now=world.moment)
-    )
+    world.database.write(lambda c: outbox.enqueue(c, outbox.Topic.CANCEL, run.id, dedupe_key="later", now=world.moment))
     taken = world.database.write(lambda c: outbox.claim(c, now=world.moment))
     assert [entry.topic for entry in taken] == ["dispatch"]
 

@@ -5,15 +5,18 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from freshline.lineage import registry
 from freshline.runs import events, store
 from freshline.runs.creation import Origin, create_run
 from freshline.runs.details import PipelineRun
 from freshline.runs.models import RunEvent
 from freshline.runs.request import RunRequest
 from freshline.runs.status import LEASED, TERMINAL, TRANSITIONS, RunStatus, StopReason, sources_of
+from freshline.storage.database import Database
 from freshline.storage.words import Trigger
-from sqlalchemy.exc import IntegrityError
-
+from tests.databases import new_database_url
 from tests.factories import START, Graph, declared
 
 # The diagram once more, written independently of the module: source -> targets.
@@ -37,24 +40,24 @@ def test_terminal_statuses_are_those_without_a_way_out():
     assert all(sources_of(status) for status in TERMINAL)
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def database(request, tmp_path_factory):
+    """One store for all pairs: each test has a run of its own in it."""
+    url = new_database_url(request, tmp_path_factory.mktemp("status"))
+    opened = Database(url, sqlite_synchronous="OFF")
+    Graph(opened, declared("refresh/prices"))
+    yield opened
+    opened.dispose()
+
+
 @pytest.fixture
 def run(database):
-    graph = Graph(database, declared("refresh/prices"))
-
     def work(connection):
-        deployment = store_deployment(connection, graph)
+        deployment = registry.deployment(connection, "refresh/prices", tenant_id="default")
         origin = Origin(Trigger.SUBMITTED, "test")
-        return create_run(
-            connection, deployment, origin, parameters={}, request=RunRequest(), project="p", now=graph.now
-        )
+        return create_run(connection, deployment, origin, parameters={}, request=RunRequest(), project="p", now=START)
 
     return database.write(work)
-
-
-def store_deployment(connection, graph):
-    from freshline.lineage import registry
-
-    return registry.deployment(connection, next(iter(graph.declared)), tenant_id="default")
 
 
 def place(connection, run_id, status):

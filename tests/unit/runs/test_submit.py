@@ -4,11 +4,11 @@ from datetime import date
 
 import pytest
 import sqlalchemy as sa
+
 from freshline.runs import store
 from freshline.runs.models import Outbox, RunDependency
 from freshline.runs.service import RunExecutionService
 from freshline.storage.errors import IdempotencyConflict, IllegalTransition, InvalidInput, NotFound
-
 from tests.factories import Graph, declared
 
 

@@ -62,7 +62,7 @@ def test_table_of_an_iterator_without_batches_is_refused(store):
 
 def test_table_whose_later_batches_differ_names_the_columns(store):
     batches = [pa.table({"a": [1]}), pa.table({"a": ["x"], "b": [1]})]
-    with pytest.raises(InvalidInput, match="unknown 'b'.*|'a' is string instead of int64"):
+    with pytest.raises(InvalidInput, match="'a' is string instead of int64; unknown 'b'"):
         write_table(store, batches)
 
 
@@ -184,6 +184,13 @@ def test_read_of_an_object_of_another_length_names_it(store, read, damage):
         read(store, stored)
 
 
+def outcome_of(read, store, stored):
+    try:
+        return read(store, stored)
+    except ObjectCorrupt as error:
+        return error
+
+
 @pytest.mark.parametrize("read", [read_all, read_some])
 def test_read_after_any_flipped_bit_is_an_error_or_the_same_data(store, read):
     """Every byte of the object in turn; where a byte may differ unseen, the data must be the same."""
@@ -195,10 +202,10 @@ def test_read_after_any_flipped_bit_is_an_error_or_the_same_data(store, read):
         damaged = bytearray(content)
         damaged[position] ^= 1 << (position % 8)
         path.write_bytes(damaged)
-        try:
-            assert read(store, stored).equals(expected)
-        except ObjectCorrupt as error:
-            assert stored.fragments[0].name in str(error)
+        outcome = outcome_of(read, store, stored)
+        if isinstance(outcome, ObjectCorrupt):
+            assert stored.fragments[0].name in str(outcome)
         else:
+            assert outcome.equals(expected)
             unseen += 1
     assert unseen == 0 if read is read_all else unseen < len(content) / 10

@@ -8,6 +8,7 @@ import empyrical
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.runs.metrics import BacktestMetrics, Convention, Missing, RiskFreeBasis, backtest_metrics
 
 Equal = Callable[[pd.Series, pd.Series, float, float], float]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.runs.metrics import Convention, Missing, backtest_metrics
 from freshline.storage.errors import InvalidInput
 

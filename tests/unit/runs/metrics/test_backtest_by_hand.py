@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+
 from freshline.runs.metrics import Convention, backtest_metrics
 
 DAYS = pd.bdate_range("2024-01-01", periods=8)

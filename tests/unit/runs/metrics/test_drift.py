@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+
 from freshline.runs.metrics import Histogram, drift_table, ks_statistic, psi, psi_threshold
 from freshline.storage.errors import InvalidInput
 

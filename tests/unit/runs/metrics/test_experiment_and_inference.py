@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+
 from freshline.runs.metrics import Convention, experiment_metrics, inference_metrics
 from freshline.storage.errors import InvalidInput
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
+
 from freshline.runs.metrics import Histogram
 from freshline.storage.errors import InvalidInput
-from pydantic import ValidationError
 
 
 def test_histogram_of_nothing_is_refused() -> None:

@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
+
 from freshline.runs.metrics import (
     METRICS_OF,
     BacktestMetrics,
@@ -17,7 +19,6 @@ from freshline.runs.metrics import (
     TrainingMetrics,
 )
 from freshline.storage.database import dump_json
-from pydantic import ValidationError
 
 
 def test_metrics_with_an_unknown_name_suggest_the_nearest() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
+
 from freshline.runs.details import valid_detail
 from freshline.runs.metrics import Alert, Histogram, Limits, MonitoringMetrics, MonitoringType, monitoring_metrics
 from freshline.storage.errors import InvalidInput
 from freshline.storage.words import DeploymentKind
-from pydantic import ValidationError
 
 WIDE = pd.DataFrame([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], index=pd.bdate_range("2024-01-01", periods=2))
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.runs.metrics import Convention, optimization_metrics
 from freshline.storage.errors import InvalidInput
 

@@ -5,11 +5,12 @@ from datetime import date
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
+
 from freshline.runs.details import valid_detail
 from freshline.runs.metrics import PipelineMetrics, pipeline_metrics
 from freshline.storage.errors import InvalidInput
 from freshline.storage.words import DeploymentKind, UpdateMode
-from pydantic import ValidationError
 
 
 def _prices(first: str, *values: float) -> pd.DataFrame:

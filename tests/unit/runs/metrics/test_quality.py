@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pytest
+
 from freshline.runs.metrics import Histogram
 from freshline.runs.metrics.quality import duplicate_pct, missing_pct, outlier_pct, staleness_h
 from freshline.storage.errors import InvalidInput

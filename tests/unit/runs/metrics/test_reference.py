@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from freshline.runs.metrics import METRICS_OF
 from freshline.runs.metrics.reference import metrics_reference
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from freshline.runs import metrics
 from freshline.runs.details import TABLE_OF
 from freshline.storage.words import DeploymentKind

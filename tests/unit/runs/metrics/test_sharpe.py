@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+
 from freshline.runs.metrics import Convention, backtest_metrics, deflated_sharpe_ratio, probabilistic_sharpe_ratio
 from freshline.runs.metrics.sharpe import expected_best, probability_above
 from freshline.storage.errors import InvalidInput

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+
 from freshline.runs.metrics import ic_by_date
 from freshline.runs.metrics.skill import skill
 from freshline.storage.errors import InvalidInput

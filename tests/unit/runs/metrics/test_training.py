@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.metrics
+
 from freshline.runs.metrics import TrainingMetrics, classification_metrics, training_metrics
 from freshline.storage.errors import InvalidInput
 
