@@ -64,6 +64,8 @@ class DeploymentSpec:
     on_stale: Mapping[Trigger, OnStale]
     """What the file says; the service has the defaults."""
     if_ready: IfReady | None
+    renamed: Mapping[str, str]
+    """Name in the flow -> Freshline's name of a parameter that `@track` adds."""
     freshness: Mapping[str, Any] | None
     """The policy as written."""
     schedules: tuple[Mapping[str, Any], ...]
@@ -187,6 +189,7 @@ def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
         parameters={},
         on_stale={},
         if_ready=None,
+        renamed={},
         freshness=block.freshness,
         schedules=(),
         description=description,
@@ -220,6 +223,7 @@ def _loaded_spec(block: Block, entry: Entry, *, directory: Path) -> DeploymentSp
         parameters=entry.parameters,
         on_stale=block.on_stale,
         if_ready=block.if_ready,
+        renamed=getattr(flow.fn, "__freshline_names__", {}),
         freshness=block.freshness,
         schedules=entry.schedules,
         description=entry.description or flow.description,

@@ -12,7 +12,6 @@ import functools
 import inspect
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from typing import Any, Literal, NoReturn
 
@@ -37,9 +36,9 @@ _ADDED: Mapping[str, tuple[Any, Any, str]] = {
         "Bring only what is new, or everything.",
     ),
     "if_ready": (
-        Literal["run", "skip"],
-        "run",
-        "What to do when the result is ready already.",
+        Literal["run", "skip"] | None,
+        None,
+        "What to do when the result is ready already; empty: the deployment's default.",
     ),
     "on_stale": (
         Literal["refuse", "wait", "refresh", "force"] | None,
@@ -101,7 +100,7 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
 
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            attempt = Attempt.begin(names)
+            attempt = Attempt.begin()
             if attempt.ended is not None:
                 return attempt.ended
             body: Awaitable[Any] = function(attempt.context, **split(args, kwargs))
@@ -114,7 +113,7 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
 
         @functools.wraps(function)
         def run_sync(*args: Any, **kwargs: Any) -> Any:
-            attempt = Attempt.begin(names)
+            attempt = Attempt.begin()
             if attempt.ended is not None:
                 return attempt.ended
             with attempt:
@@ -127,6 +126,7 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
     wrapper.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     wrapper.__doc__ = _documented(function.__doc__, names)
     wrapper.__freshline_kind__ = kind  # type: ignore[attr-defined]  # the catalogue compares it with `runs:`
+    wrapper.__freshline_names__ = dict(names)  # type: ignore[attr-defined]  # registered with the deployment
     wrapper.__freshline_body__ = function  # type: ignore[attr-defined]  # for tests without a server
     return wrapper
 
@@ -147,7 +147,7 @@ class Attempt:
             self.context = RunContext(_identity(claim), port, self._lease)
 
     @classmethod
-    def begin(cls, names: Mapping[str, str]) -> "Attempt":
+    def begin(cls) -> "Attempt":
         """Claim the run of the flow run that this thread executes.
 
         Raises:
@@ -159,8 +159,7 @@ class Attempt:
                 "a tracked flow runs as a flow run of a registered deployment; "
                 "to try its body without one, use freshline.testing.run"
             )
-        renamed = {names.get(name, name): value for name, value in flow_run.parameters.items()}
-        claim = port.claim(replace(flow_run, parameters=renamed))
+        claim = port.claim(flow_run)
         if claim.may_start:
             return cls(port, flow_run, claim)
         if claim.run.status == RunStatus.WAITING:

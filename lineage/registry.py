@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..storage.errors import NotFound
+from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, EdgeKind, ResourceKind
 from . import graph, staleness
@@ -75,10 +75,16 @@ def register(
 
     Raises:
         NotFound: an edge names an upstream that is neither declared nor registered.
-        InvalidInput: the edges close a cycle; the message shows the path.
+        InvalidInput: the edges close a cycle (the message shows the path), or a key is another project's.
     """
     wanted = {item.key: item for item in declared}
     known = {row.key: row for row in deployments(connection, tenant_id=tenant_id, include_retired=True)}
+    for key in wanted:
+        if key in known and known[key].retired_at is None and known[key].project != project:
+            raise InvalidInput(
+                f"{key} belongs to the project {known[key].project!r}; rename the resource, "
+                f"or set FRESHLINE_PROJECT={known[key].project}"
+            )
     created = [key for key in wanted if key not in known]
     changed = [key for key, item in wanted.items() if key in known and _differs(known[key], item)]
     ids = {key: row.id for key, row in known.items()} | {key: new_id() for key in created}

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..lineage import graph
-from ..lineage.models import Deployment, DeploymentState
+from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
 from ..storage.ids import show_run_id
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
 from . import events, gate, outbox, store
@@ -22,6 +22,7 @@ from .status import RunStatus, StopReason
 
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_CAUSE = Cause.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def admit(connection: Connection, run: Row[Any], deployment: Row[Any], *, now: d
         gate.look(connection, deployment.id),
         freshness=_state(connection, deployment.id).freshness,
         on_stale=on_stale_for(request, Trigger(run.trigger), deployment.declaration.get("on_stale", {})),
-        if_ready=request.if_ready,
+        if_ready=request.if_ready or IfReady.RUN,
         actor=run.actor,
     )
     decided = events.GateDecided(verdict=decision.verdict, reason=decision.reason)
@@ -70,10 +71,9 @@ def _carry_out(
         case Verdict.WAIT:
             return _hold(connection, run, dict.fromkeys(not_ready), not_ready.values(), now=now)
         case Verdict.REFRESH:
-            hopeless = _not_refreshable(connection, not_ready)
+            hopeless = _not_refreshable(connection, not_ready, since=run.created_at)
             if hopeless:
-                why = f"{decision.reason}; nothing can refresh {', '.join(hopeless)}: it is external or retired"
-                return _refuse(connection, run, why, now=now)
+                return _refuse(connection, run, f"{decision.reason}; {'; '.join(hopeless)}", now=now)
             refreshing = plan_refresh(connection, run, deployment, request, now=now)
             waits_for = {upstream: refreshing[upstream] for upstream in not_ready}
             return _hold(connection, run, waits_for, not_ready.values(), now=now)
@@ -176,20 +176,40 @@ def _stale_upstreams(connection: Connection, deployment_id: UUID) -> dict[UUID, 
     return {row.id: row for row in rows}
 
 
-def _not_refreshable(connection: Connection, not_ready: Iterable[UUID]) -> list[str]:
-    """Return the keys of what stands in the way, direct or not, and that no run can refresh."""
+def _not_refreshable(connection: Connection, not_ready: Iterable[UUID], *, since: datetime) -> list[str]:
+    """Return why no run can make the upstreams ready, direct or not; nothing when it is worth trying.
+
+    What was refreshed `since` and has lapsed again, because its data are too old, would be refreshed for ever.
+    """
     start = set(not_ready)
-    is_not_ready = _STATE.c.freshness.not_in(sorted(gate.READY))
-    query = (
-        sa.select(_DEPLOYMENT.c.key)
+    rows = connection.execute(
+        sa.select(_DEPLOYMENT.c.key, _DEPLOYMENT.c.retired_at, _DEPLOYMENT.c.external, _CAUSE.c.kind.label("lapsed"))
         .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
+        .outerjoin(
+            _CAUSE,
+            sa.and_(
+                _CAUSE.c.deployment_id == _DEPLOYMENT.c.id,
+                _CAUSE.c.kind == CauseKind.EXPIRED,
+                _STATE.c.last_stop_reason == StopReason.COMPLETED,
+                _STATE.c.last_run_at > since,
+            ),
+        )
         .where(
             _DEPLOYMENT.c.id.in_(start | graph.upstream_of(connection, start)),
-            sa.or_(_DEPLOYMENT.c.retired_at.is_not(None), sa.and_(_DEPLOYMENT.c.external, is_not_ready)),
+            sa.or_(
+                _DEPLOYMENT.c.retired_at.is_not(None),
+                sa.and_(_DEPLOYMENT.c.external, _STATE.c.freshness.not_in(sorted(gate.READY))),
+                _CAUSE.c.kind.is_not(None),
+            ),
         )
         .order_by(_DEPLOYMENT.c.key)
     )
-    return list(connection.execute(query).scalars())
+    return [
+        f"nothing can refresh {row.key}: it is {'retired' if row.retired_at else 'external'}"
+        if row.retired_at or row.external
+        else f"{row.key} was refreshed for this run, and its policy has lapsed all the same: its data are too old"
+        for row in rows
+    ]
 
 
 def _state(connection: Connection, deployment_id: UUID) -> Row[Any]:

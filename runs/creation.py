@@ -14,7 +14,7 @@ from ..storage.errors import InvalidInput, nearest_names
 from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, Trigger
 from . import details, events, store
-from .request import RunRequest
+from .request import RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus
 
 
@@ -45,6 +45,9 @@ def create_run(
 ) -> Row[Any] | None:
     """Insert a pending run with its detail row and first event; None when its key or flow run has one already."""
     run_id = new_id()
+    declaration = deployment.declaration
+    resolved = resolve_if_ready(request, declaration.get("if_ready"))
+    defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
     inserted = store.insert_run(
         connection,
         {
@@ -61,8 +64,8 @@ def create_run(
             "retry_of": origin.retry_of,
             "generation": origin.generation,
             "status": RunStatus.PENDING,
-            "parameters": dict(parameters),
-            "request": request.to_json(),
+            "parameters": {**defaults, **parameters},
+            "request": resolved.to_json(),
             "tags": sorted(set(tags)),
             "data_as_of": request.data_as_of,
             "idempotency_key": origin.idempotency_key,

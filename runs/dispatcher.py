@@ -21,6 +21,7 @@ from . import events, outbox, store
 from .ending import end_run
 from .intake import RUN_LABEL
 from .outbox import Topic
+from .request import join_parameters
 from .status import RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Dispatcher:
         # Prefect's key is unique per flow, not per deployment, and its parameters are not compared.
         flow_run = self.gateway.create_flow_run(
             target.prefect_deployment_id,
-            parameters={**run.parameters, **run.request},
+            parameters=join_parameters(run.parameters, run.request, target.declaration.get("renamed", {})),
             idempotency_key=f"{own_store}:{target.prefect_deployment_id}:{run.id}:{run.attempt}",
             labels={RUN_LABEL: str(run.id)},
             tags=run.tags,

@@ -15,7 +15,7 @@ from ..lineage import registry
 from ..storage.words import Trigger
 from . import store
 from .creation import Origin, create_run
-from .request import REQUEST_PARAMETERS, read_request
+from .request import split_parameters
 from .status import RunStatus
 
 RUN_LABEL = "freshline.run_id"
@@ -81,13 +81,13 @@ def _create(
     project: str,
     now: datetime,
 ) -> Row[Any] | None:
-    own = {name: value for name, value in flow_run.parameters.items() if name not in REQUEST_PARAMETERS}
+    own, request = split_parameters(flow_run.parameters, deployment.declaration.get("renamed", {}))
     created = create_run(
         connection,
         deployment,
         origin,
         parameters=own,
-        request=read_request(flow_run.parameters),
+        request=request,
         project=project,
         now=now,
     )

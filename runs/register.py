@@ -1,6 +1,6 @@
 """From a catalogue to registered deployments: Prefect's deploy first, then our records, in one place and order."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,9 +82,11 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
             "entrypoint": spec.entrypoint,
             "callables": dict(spec.callables),
             "parameters": dict(spec.parameters),
+            "if_ready": spec.if_ready,
+            "renamed": dict(spec.renamed),
             "on_stale": {str(trigger): str(mode) for trigger, mode in spec.on_stale.items()},
         },
-        parameter_schema=_own_parameters(facts),
+        parameter_schema=_own_parameters(facts, spec.renamed.keys()),
         policy=dict(spec.freshness) if spec.freshness is not None else None,
         edges=[registry.DeclaredEdge(up.role, up.key, up.kind) for up in spec.upstream],
         prefect_name=spec.prefect_name,
@@ -93,12 +95,10 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
     )
 
 
-def _own_parameters(facts: DeploymentFacts | None) -> dict[str, Any]:
-    """Return the schema of the flow's own parameters: Freshline's are options of `submit`."""
-    from .request import REQUEST_PARAMETERS
-
+def _own_parameters(facts: DeploymentFacts | None, added: Collection[str]) -> dict[str, Any]:
+    """Return the schema of the flow's own parameters: the added ones are options of `submit`."""
     if facts is None:
         return {}
     schema = dict(facts.parameter_schema)
     properties = schema.get("properties", {})
-    return {**schema, "properties": {k: v for k, v in properties.items() if k not in REQUEST_PARAMETERS}}
+    return {**schema, "properties": {name: about for name, about in properties.items() if name not in added}}

@@ -28,8 +28,8 @@ class RunRequest(BaseModel):
 
     update_mode: UpdateMode = UpdateMode.INCREMENTAL
     """Only what is new, or everything."""
-    if_ready: IfReady = IfReady.RUN
-    """What to do when the deployment is ready already."""
+    if_ready: IfReady | None = None
+    """What to do when the deployment is ready already; null: the deployment's default, else run."""
     on_stale: OnStale | None = None
     """What to do when an upstream is not ready; null: the deployment's default for the trigger."""
     data_as_of: date | None = None
@@ -44,6 +44,25 @@ REQUEST_PARAMETERS = frozenset(RunRequest.model_fields)
 """The names that Freshline adds to a flow."""
 
 
+def split_parameters(values: Mapping[str, Any], renamed: Mapping[str, str]) -> tuple[dict[str, Any], RunRequest]:
+    """Return (the flow's own parameters, the request) out of a flow run's parameters.
+
+    `renamed` maps the names that the flow uses for Freshline's parameters to ours.
+
+    Raises:
+        InvalidInput: a value is not one of those that the parameter takes.
+    """
+    names = renamed or {name: name for name in REQUEST_PARAMETERS}
+    own = {name: value for name, value in values.items() if name not in names}
+    return own, read_request({names[name]: value for name, value in values.items() if name in names})
+
+
+def join_parameters(own: Mapping[str, Any], request: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return a flow run's parameters: the other way round."""
+    shown = {ours: name for name, ours in renamed.items()}
+    return {**own, **{shown.get(name, name): value for name, value in request.items()}}
+
+
 def read_request(values: Mapping[str, Any]) -> RunRequest:
     """Return the request in these values; other names among them are left alone.
 
@@ -56,6 +75,13 @@ def read_request(values: Mapping[str, Any]) -> RunRequest:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+
+def resolve_if_ready(request: RunRequest, declared: str | None) -> RunRequest:
+    """Return the request with `if_ready` as asked, else as the deployment declares, else run."""
+    if request.if_ready is not None:
+        return request
+    return request.model_copy(update={"if_ready": IfReady(declared or IfReady.RUN)})
 
 
 def on_stale_for(request: RunRequest, trigger: Trigger, declared: Mapping[str, str]) -> OnStale:

@@ -40,7 +40,7 @@ class RunExecutionService:
         parameters: Mapping[str, Any] | None = None,
         *,
         on_stale: OnStale | str | None = None,
-        if_ready: IfReady | str = IfReady.RUN,
+        if_ready: IfReady | str | None = None,
         update_mode: UpdateMode | str = UpdateMode.INCREMENTAL,
         data_as_of: date | None = None,
         idempotency_key: str | None = None,

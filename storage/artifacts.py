@@ -158,7 +158,7 @@ def _take_up(connection: Connection, objects: list[dict[str, Any]], *, now: date
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     usable = _OBJECT.c.swept_at.is_(None)
     if since is not None:
-        usable |= _OBJECT.c.deleted_at <= since
+        usable |= _OBJECT.c.deleted_at < since
     statement = (
         dialect.insert(_OBJECT)
         .values([{**item, "created_at": now} for item in objects])

@@ -14,6 +14,7 @@ longer than the longest run; a shorter one costs a run that has to be repeated, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
 
@@ -38,7 +39,7 @@ class Swept:
     size_bytes: int
 
 
-def adopt(database: Database, store: ObjectStore, now: datetime) -> int:
+def adopt(database: Database, store: ObjectStore) -> int:
     """Condemn the objects in the store that no record knows; return how many.
 
     Objects that a run is uploading right now are among them: its completion takes them up.
@@ -49,7 +50,7 @@ def adopt(database: Database, store: ObjectStore, now: datetime) -> int:
     listing = store.list(OBJECTS)
     adopted = 0
     while found := list(islice(listing, _BATCH)):
-        adopted += database.write(lambda connection, found=found: _insert_unknown(connection, found, now))  # type: ignore[misc]
+        adopted += database.write(partial(_insert_unknown, database, found))
     return adopted
 
 
@@ -71,28 +72,29 @@ def condemn(connection: Connection, now: datetime) -> int:
     return condemned.rowcount
 
 
-def sweep(database: Database, store: ObjectStore, now: datetime, grace: timedelta) -> Swept:
+def sweep(database: Database, store: ObjectStore, *, grace: timedelta) -> Swept:
     """Delete the objects condemned for longer than `grace` that still no artifact needs; return what was deleted.
 
-    What a sweep that died had decided is finished by a later one, a grace period afterwards.
+    What a sweep that died had decided is finished by a later one, a grace period afterwards. Times are the database's.
 
     Raises:
         ArtifactError: an object cannot be deleted; those before it are gone, the rest is tried again next time.
     """
     objects = size_bytes = 0
-    while decided := database.write(lambda connection: _decide(connection, now, now - grace)):
+    while decided := database.write(partial(_decide, database, grace)):
         for row in decided:
             store.delete(row.name)
             objects, size_bytes = objects + 1, size_bytes + row.size_bytes
-        names = [row.name for row in decided]
-        database.write(lambda connection, names=names: _record_deleted(connection, names, now))  # type: ignore[misc]
-    database.write(lambda connection: _forget(connection, now - grace))
-    store.clear_staging(now - grace)
+        database.write(partial(_record_deleted, database, [row.name for row in decided]))
+    before = database.write(partial(_forget, database, grace))
+    store.clear_staging(before)
     return Swept(objects, size_bytes)
 
 
-def _decide(connection: Connection, now: datetime, before: datetime) -> Sequence[sa.Row[tuple[str, int]]]:
+def _decide(database: Database, grace: timedelta, connection: Connection) -> Sequence[sa.Row[tuple[str, int]]]:
     """Choose the next objects to delete; from now on they are this sweep's, and no artifact can take them up."""
+    now = database.now(connection)
+    before = now - grace
     candidate = _OBJECT.alias("candidate")
     chosen = sa.select(candidate.c.name).where(_is_due(candidate, before)).order_by(candidate.c.name).limit(_BATCH)
     # The condition again: Postgres judges it anew, under the row's lock, when a writer was quicker.
@@ -112,7 +114,9 @@ def _is_due(objects: sa.FromClause, before: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(undecided, abandoned)
 
 
-def _record_deleted(connection: Connection, names: Sequence[str], now: datetime) -> None:
+def _record_deleted(database: Database, names: Sequence[str], connection: Connection) -> None:
+    # The time after the deletion: a writer that began before it may have seen the object, and uploaded nothing.
+    now = database.now(connection)
     connection.execute(
         sa.update(_OBJECT)
         .where(_OBJECT.c.name.in_(names), _OBJECT.c.swept_at.is_not(None), _OBJECT.c.deleted_at.is_(None))
@@ -120,12 +124,15 @@ def _record_deleted(connection: Connection, names: Sequence[str], now: datetime)
     )
 
 
-def _forget(connection: Connection, deleted_before: datetime) -> None:
-    connection.execute(sa.delete(_OBJECT).where(_OBJECT.c.deleted_at <= deleted_before, ~_is_needed(_OBJECT)))
+def _forget(database: Database, grace: timedelta, connection: Connection) -> datetime:
+    before = database.now(connection) - grace
+    connection.execute(sa.delete(_OBJECT).where(_OBJECT.c.deleted_at <= before, ~_is_needed(_OBJECT)))
+    return before
 
 
-def _insert_unknown(connection: Connection, found: Sequence[ListedObject], now: datetime) -> int:
+def _insert_unknown(database: Database, found: Sequence[ListedObject], connection: Connection) -> int:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    now = database.now(connection)
     rows = [
         {
             "name": item.name,
@@ -136,10 +143,8 @@ def _insert_unknown(connection: Connection, found: Sequence[ListedObject], now: 
         }
         for item in found
     ]
-    inserted = connection.execute(
-        dialect.insert(_OBJECT).values(rows).on_conflict_do_nothing().returning(_OBJECT.c.name)
-    )
-    return len(inserted.all())
+    inserted = dialect.insert(_OBJECT).values(rows).on_conflict_do_nothing().returning(_OBJECT.c.name)
+    return len(connection.execute(inserted).all())
 
 
 def _is_needed(objects: sa.FromClause) -> sa.ColumnElement[bool]:

@@ -28,10 +28,7 @@ def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: b
         return
     verb = "registers what is deployed at" if register_only else "changes the deployments at"
     click.echo(f"freshline deploy {verb} {gateway.api_url}", err=True)
-    if register_only:
-        facts = read_deployed(catalog.deployments, gateway)
-    else:
-        facts = deploy_catalog(catalog, gateway)
+    facts = read_deployed(catalog.deployments, gateway) if register_only else deploy_catalog(catalog, gateway)
     done = registrar.register(catalog, facts)
     if as_json:
         print_json(done)

@@ -19,9 +19,15 @@ from .output import json_option, print_json
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; VALUE is JSON or text."
 )
-@click.option("--on-stale", type=click.Choice([*OnStale]), help="What to do when an upstream is not ready.")
-@click.option("--if-ready", type=click.Choice([*IfReady]), default=IfReady.RUN, show_default=True)
-@click.option("--update-mode", type=click.Choice([*UpdateMode]), default=UpdateMode.INCREMENTAL, show_default=True)
+@click.option(
+    "--on-stale", type=click.Choice([word.value for word in OnStale]), help="What to do when an upstream is not ready."
+)
+@click.option(
+    "--if-ready", type=click.Choice([word.value for word in IfReady]), help="What to do when it is ready already."
+)
+@click.option(
+    "--update-mode", type=click.Choice([word.value for word in UpdateMode]), default="incremental", show_default=True
+)
 @click.option("--data-as-of", type=click.DateTime(["%Y-%m-%d"]), help="Nothing later is read.")
 @click.option("--key", help="Idempotency key: the same key gives the same run.")
 @click.option("--wait", "waits", is_flag=True, help="Return when the run has ended.")
@@ -31,7 +37,7 @@ def submit(
     deployment: str,
     params: tuple[str, ...],
     on_stale: str | None,
-    if_ready: str,
+    if_ready: str | None,
     update_mode: str,
     data_as_of: datetime | None,
     key: str | None,

@@ -97,6 +97,11 @@ def test_register_of_one_project_leaves_the_deployments_of_others_alone(chain):
         }
 
 
+def test_register_of_a_key_of_another_project_is_refused(chain):
+    with pytest.raises(InvalidInput, match="refresh/prices belongs to the project 'default'"):
+        chain.register(declared("refresh/prices"), project="research")
+
+
 def test_resources_of_two_kinds_may_have_one_name(database):
     built = Graph(database, declared("optimize/book"), declared("backtest/book", {"weights": "optimize/book"}))
     with database.read() as connection:

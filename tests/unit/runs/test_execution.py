@@ -3,14 +3,17 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 
 from freshline.deployments.gateway import FlowRunState
 from freshline.lineage.models import Freshness
-from freshline.runs.execution import Read
+from freshline.runs.execution import Read, Result
 from freshline.runs.port import DirectPort
+from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.errors import Fenced, InvalidInput, NotFound, StoreMismatch
 from freshline.storage.ids import new_id
+from freshline.storage.parquet import write_table
 
 READY, STALE = Freshness.READY, Freshness.STALE
 
@@ -77,6 +80,27 @@ def test_early_cutoff_skips_a_waiting_run_whose_deployment_became_ready_without_
     assert not claim.may_start
     assert claim.run.status == "skipped"
     assert (world.service.get(book.id).status, world.service.get(book.id).stop_reason) == ("skipped", "already_ready")
+
+
+def test_refresh_of_what_lapses_again_at_once_is_refused_instead_of_repeated(world):
+    old_data = [
+        replace(item, policy={"max_age": "1d", "of": "data"}) if item.key == "refresh/prices" else item
+        for item in world.graph.declared.values()
+    ]
+    world.graph.register(*old_data)
+    run = world.service.submit("refresh/momentum", on_stale="refresh")
+    world.pass_time(timedelta(seconds=1))
+    world.dispatch()
+    prices = next(found for key, found in world.queries.runs() if key == "refresh/prices")
+    claim = world.claim(prices.flow_run_id)
+    frame = pd.DataFrame({"date": [pd.Timestamp("2022-01-03")], "x": [1]})
+    stored = write_table(world.objects, frame, data_date="date")
+    world.port.complete(claim.run.id, claim.run.fence, Result(artifacts=[ArtifactRecord.of_table("data", stored)]))
+    world.dispatch()
+    again = world.claim(world.service.get(run.id).flow_run_id)
+    assert again.run.status == "refused"
+    assert "refresh/prices was refreshed for this run, and its policy has lapsed" in again.run.error_message
+    assert len(world.queries.runs()) == 2
 
 
 def test_completing_twice_changes_nothing(world):

@@ -1,6 +1,7 @@
 """Dispatcher and reconciler: what leaves for Prefect, and every end that Prefect reports or hides."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import date, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -30,6 +31,23 @@ def test_dispatch_creates_one_flow_run_with_our_label_and_parameters(world):
     assert flow_run.parameters == {"update_mode": "incremental", "if_ready": "skip"}
     assert flow_run.tags == ("nightly",)
     assert world.service.get(run.id).flow_run_id == flow_run.id
+
+
+def test_renamed_parameters_go_out_and_come_in_under_the_names_of_the_flow(world):
+    names = {"mode": "update_mode", "if_ready": "if_ready", "on_stale": "on_stale", "as_of": "data_as_of"}
+    declared = [
+        replace(item, declaration={"renamed": names, "if_ready": "skip", "parameters": {"lookback_d": 5}})
+        for item in world.graph.declared.values()
+    ]
+    world.graph.register(*declared)
+    run = world.service.submit("refresh/prices", data_as_of=date(2022, 1, 3))
+    assert (run.parameters, run.request["if_ready"]) == ({"lookback_d": 5}, "skip")
+    world.dispatch()
+    sent = world.flow_run_of(run).parameters
+    assert sent == {"lookback_d": 5, "mode": "incremental", "if_ready": "skip", "as_of": "2022-01-03"}
+    clicked = world.claim(world.gateway.click(deployment_id(world, "refresh/prices"), {"as_of": "2022-01-04"}).id)
+    assert clicked.run.data_as_of == date(2022, 1, 4)
+    assert clicked.run.parameters == {"lookback_d": 5}
 
 
 def test_dispatch_whose_reply_was_lost_is_repeated_and_makes_no_second_flow_run(world):
@@ -182,8 +200,6 @@ def test_reconcile_leaves_what_ran_before_the_registration_alone(world):
 
 
 def test_reconcile_turns_a_lapsed_policy_into_a_cause_once(world):
-    from dataclasses import replace
-
     declared = [
         replace(item, policy={"max_age": "1d"}) if item.key == "refresh/prices" else item
         for item in world.graph.declared.values()
