@@ -7,6 +7,8 @@ tested on them looks better than it would have been, whatever the rule. They dem
 """
 
 from datetime import date
+from importlib.util import find_spec
+from pathlib import Path
 
 import pandas as pd
 
@@ -34,15 +36,26 @@ def sp500(*, since: date | None = None, until: date | None = None) -> pd.DataFra
     Source: `skfolio.datasets.load_sp500_dataset`, a file in the package.
     """
     bounds = [_timestamp(since, name="since"), _timestamp(until, name="until")]
-    with needs_quant("the source sp500"):
-        from skfolio.datasets import load_sp500_dataset
-    prices: pd.DataFrame = load_sp500_dataset().rename_axis(index=DATE, columns=None)
+    prices = _bundled_prices()
     after, last = bounds
     if after is not None:
         prices = prices[prices.index > after]
     if last is not None:
         prices = prices[prices.index <= last]
     return prices
+
+
+def _bundled_prices() -> pd.DataFrame:
+    """Read the file that `load_sp500_dataset` reads, without the seconds that importing all of skfolio takes."""
+    package = find_spec("skfolio")
+    for folder in package.submodule_search_locations or () if package is not None else ():
+        file = Path(folder, "datasets", "data", "sp500_dataset.csv.gz")
+        if file.is_file():
+            return pd.read_csv(file, index_col=0, parse_dates=True).rename_axis(index=DATE, columns=None)
+    with needs_quant("the source sp500"):
+        from skfolio.datasets import load_sp500_dataset
+    prices: pd.DataFrame = load_sp500_dataset()  # a release that keeps the file elsewhere
+    return prices.rename_axis(index=DATE, columns=None)
 
 
 def _timestamp(value: date | None, *, name: str) -> pd.Timestamp | None:

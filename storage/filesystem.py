@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from . import local_disk
 from .errors import ArtifactError, FreshlineError, InvalidInput, ObjectMissing
 from .ids import new_id
 
@@ -121,14 +122,8 @@ class ObjectStore:
         """
         if self.local_root is None or not (staged := self.local_root / _STAGING).is_dir():
             return 0
-        removed = 0
         with self.translated("clear"):
-            for left in staged.iterdir():
-                with suppress(FileNotFoundError):  # its writer lives and was quicker
-                    if _changed_at(left) < before.timestamp():
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
-                        removed += 1
-        return removed
+            return local_disk.clear(staged, before)
 
     def put_file(self, local_path: Path, name: str, *, consume: bool = False) -> None:
         """Store a local file, all or nothing; with `consume` the file may be moved instead of copied.
@@ -142,7 +137,7 @@ class ObjectStore:
             return
         with self.translated("write", name):
             if self.protocol == "file":
-                _put_local(local_path, Path(path), beside=Path(self._root, _STAGING), consume=consume)
+                local_disk.put(local_path, Path(path), beside=Path(self._root, _STAGING), consume=consume)
             elif self.protocol == "memory":
                 self.filesystem.pipe_file(path, local_path.read_bytes())  # its put_file shows an object as it grows
             elif self.protocol in _ATOMIC_PROTOCOLS:
@@ -339,30 +334,6 @@ def _parse_root(url: str) -> tuple[str, str, str]:
         raise InvalidInput(f"{url!r} names no bucket: write it as {parts.scheme}://bucket/prefix")
     root = fsspec.get_filesystem_class(parts.scheme)._strip_protocol(url)
     return url.rstrip("/"), parts.scheme, str(root).rstrip("/")
-
-
-def _put_local(local_path: Path, target: Path, *, beside: Path, consume: bool) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if consume:
-        try:
-            os.replace(local_path, target)
-        except OSError:
-            consume = False  # another disk: copy
-    if not consume:
-        beside.mkdir(exist_ok=True)
-        temporary = beside / str(new_id())
-        try:
-            shutil.copyfile(local_path, temporary)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _changed_at(path: Path) -> float:
-    times = [path.lstat().st_mtime]
-    with suppress(OSError):
-        times += [file.lstat().st_mtime for file in path.rglob("*")]
-    return max(times)
 
 
 def _modified_at(facts: dict[str, Any]) -> datetime | None:

@@ -53,7 +53,9 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def _plain_array(array: pa.Array, plain_type: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+        # Arrow cannot decode a dictionary of views (polars): give it plain values first.
+        values = _plain_array(array.dictionary, plain_type)
+        array = pa.DictionaryArray.from_arrays(array.indices, values).dictionary_decode()
     elif pa.types.is_run_end_encoded(array.type):
         array = pc.run_end_decode(array)
     return array if array.type == plain_type else array.cast(plain_type)

@@ -1,27 +1,56 @@
-"""The main job, run once per session through a real Prefect server and worker; the tests look at what it left."""
+"""The main job, run once per session through a real Prefect server and worker: the blocks of the tutorial, in order.
 
-from collections.abc import Iterator
+`freshline demo` runs the same steps; it is run whole from an installed wheel.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from freshline.runs.demo import CATALOGUE, Demo, FirstPass, SecondPass
+from freshline.lineage.explain import Explanation
+from freshline.runs.demo import CATALOGUE
 from freshline.runs.embedded import Embedded, embedded
+from freshline.runs.models import Run
+from freshline.runs.queries import RunReport
+from tests.pages import code, read
 
 
 @dataclass(frozen=True)
 class MainJob:
-    """The stack, still up, and what the two passes returned."""
+    """The stack, still up, and what the tutorial left."""
 
     embedded: Embedded
-    first: FirstPass
-    second: SecondPass
+    early: Run
+    """Submitted before anything had a version."""
+    first: Sequence[tuple[str, Run]]
+    """(deployment, run) of the first pass, oldest first, without the early one."""
+    book: RunReport
+    became_stale: Sequence[Explanation]
+    """After the new prices, before the book ran again."""
+    second: Sequence[tuple[str, Run]]
+    """(deployment, run) from the new prices on, oldest first."""
+    prices: RunReport
+    book_again: RunReport
 
 
 @pytest.fixture(scope="session")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MainJob]:
-    """Deploy the shipped catalogue and run the scenario of `freshline demo`."""
+    """Deploy the shipped catalogue and do what the tutorial says."""
     with embedded(tmp_path_factory.mktemp("main-job"), isolated=True, reconcile_s=5.0) as stack:
         stack.deploy(CATALOGUE, schedules=False)
-        demo = Demo(stack)
-        yield MainJob(stack, demo.first_pass(), demo.second_pass())
+        left: dict[str, Any] = {"stack": stack}
+        for block in code(read("tutorials/the-chain.md"), "python", title=""):
+            exec(block, left)
+        runs = [found for found in reversed(stack.queries.runs(limit=100)) if found[1].id != left["early"].id]
+        yield MainJob(
+            embedded=stack,
+            early=left["early"],
+            first=[found for found in runs if found[1].id < left["prices"].id],
+            book=left["book"],
+            became_stale=left["stale"],
+            second=[found for found in runs if found[1].id >= left["prices"].id],
+            prices=stack.queries.report(left["prices"].id),
+            book_again=left["again"],
+        )

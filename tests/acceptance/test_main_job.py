@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from freshline.flows.sources import sp500
+from freshline.runs import store
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
 from freshline.storage.parquet import to_pandas
 
@@ -28,12 +30,17 @@ def tables(main_job, report):
 
 def report(main_job, key, *, newest=False):
     """The first (or the newest) run of a deployment."""
-    runs = [run for found, run in [*main_job.first.runs, *main_job.second.runs] if found == key]
+    runs = [run for found, run in [*main_job.first, *main_job.second] if found == key]
     return main_job.embedded.queries.report(runs[-1 if newest else 0].id)
 
 
+def test_backtest_before_anything_had_a_version_was_refused_and_recorded(main_job):
+    assert (main_job.early.status, main_job.early.stop_reason) == ("refused", "upstream_not_ready")
+    assert main_job.early.flow_run_id is None
+
+
 def test_all_seven_run_types_completed(main_job):
-    runs = main_job.first.runs
+    runs = main_job.first
     assert {run.status for _, run in runs} == {"completed"}
     assert Counter(key for key, _ in runs) == dict.fromkeys(
         (*CHAIN, "preview/momentum-study", "backtest/momentum-ls", "monitoring/alpha"), 1
@@ -50,7 +57,7 @@ def test_all_seven_run_types_completed(main_job):
 
 
 def test_upstreams_ran_as_cascades_of_the_book_in_order(main_job):
-    runs = {key: run for key, run in main_job.first.runs if key in CHAIN}
+    runs = {key: run for key, run in main_job.first if key in CHAIN}
     assert {run.trigger for key, run in runs.items() if key != "backtest/book"} == {"cascade"}
     assert {run.parent_id for key, run in runs.items() if key != "backtest/book"} == {runs["backtest/book"].id}
     ends = [runs[key].ended_at for key in CHAIN]
@@ -58,23 +65,19 @@ def test_upstreams_ran_as_cascades_of_the_book_in_order(main_job):
 
 
 def test_closure_of_the_backtest_is_exactly_what_it_was_built_from(main_job):
-    found = {(read.key, read.number) for read in main_job.first.book.inputs}
+    found = {(read.key, read.number) for read in main_job.book.inputs}
     assert found == {(key, 1) for key in CHAIN if key != "backtest/book"}
 
 
 def test_pins_are_what_was_read(main_job):
-    from freshline.runs import store
-
     with main_job.embedded.freshline.database.read() as connection:
-        for _, run in [*main_job.first.runs, *main_job.second.runs]:
+        for _, run in [*main_job.first, *main_job.second]:
             inputs = store.inputs_of(connection, run.id)
             assert all(row.pinned for row in inputs), run.type
             assert all(row.read for row in inputs), run.type
 
 
 def test_prices_are_the_source_up_to_the_data_date(main_job):
-    from freshline.flows.sources import sp500
-
     (prices,) = tables(main_job, report(main_job, "refresh/prices")).values()
     expected = sp500(since=None, until=FIRST_MONTH_ENDS)
     pd.testing.assert_frame_equal(prices, expected, check_freq=False, check_index_type=False)
@@ -82,10 +85,10 @@ def test_prices_are_the_source_up_to_the_data_date(main_job):
 
 def test_incremental_refresh_adds_a_fragment_and_shares_the_first(main_job):
     before = report(main_job, "refresh/prices").artifacts[0].stored_table()
-    after = main_job.second.prices.artifacts[0].stored_table()
+    after = main_job.prices.artifacts[0].stored_table()
     assert len(after.fragments) == len(before.fragments) + 1
     assert after.fragments[:-1] == before.fragments
-    assert after.fragments[-1].rows == main_job.second.prices.metrics["rows_inserted"] == 19
+    assert after.fragments[-1].rows == main_job.prices.metrics["rows_inserted"] == 19
     assert after.last_data_date == SECOND_MONTH_ENDS
 
 
@@ -99,7 +102,7 @@ def test_momentum_is_the_standardised_return_from_a_year_to_a_month_ago(main_job
 
 
 def test_backtest_metrics_follow_from_its_stored_returns(main_job):
-    book = main_job.first.book
+    book = main_job.book
     found = tables(main_job, book)
     returns = found["daily_returns"].iloc[:, 0]
     equity = found["equity_curve"]["equity"]  # 1 on the day before the first trade
@@ -113,10 +116,10 @@ def test_backtest_metrics_follow_from_its_stored_returns(main_job):
 
 
 def test_backtest_detail_has_its_own_columns(main_job):
-    detail = main_job.first.book.detail
+    detail = main_job.book.detail
     assert detail["end_date"] == FIRST_MONTH_ENDS
     assert detail["start_date"] < date(2000, 1, 1)
-    assert detail["num_trades"] == main_job.first.book.metrics["num_trades"]
+    assert detail["num_trades"] == main_job.book.metrics["num_trades"]
 
 
 def test_weights_obey_their_constraints_and_record_the_solver(main_job):
@@ -152,9 +155,9 @@ def test_monitoring_has_drift_with_a_calibrated_threshold(main_job):
 
 
 def test_new_prices_made_everything_downstream_stale_with_the_run_that_brought_it(main_job):
-    stale = {explanation.key: explanation for explanation in main_job.second.became_stale}
-    assert stale.keys() == {key for key, _ in main_job.first.runs} - {"refresh/prices"}
-    origin = main_job.second.prices.run.id
+    stale = {explanation.key: explanation for explanation in main_job.became_stale}
+    assert stale.keys() == {key for key, _ in main_job.first} - {"refresh/prices"}
+    origin = main_job.prices.run.id
     for explanation in stale.values():
         deepest = [reason for _, reason in explanation.lines() if not reason.because]
         assert deepest
@@ -162,9 +165,9 @@ def test_new_prices_made_everything_downstream_stale_with_the_run_that_brought_i
 
 
 def test_second_pass_ran_what_was_stale_upstream_of_the_book_and_nothing_else(main_job):
-    assert Counter(key for key, _ in main_job.second.runs) == dict.fromkeys(CHAIN, 1)
-    assert {run.status for _, run in main_job.second.runs} == {"completed"}
-    assert {(read.key, read.number) for read in main_job.second.book.inputs} == {
+    assert Counter(key for key, _ in main_job.second) == dict.fromkeys(CHAIN, 1)
+    assert {run.status for _, run in main_job.second} == {"completed"}
+    assert {(read.key, read.number) for read in main_job.book_again.inputs} == {
         (key, 2) for key in CHAIN if key != "backtest/book"
     }
 
@@ -176,13 +179,13 @@ def test_after_the_second_pass_the_book_is_ready_and_what_did_not_run_is_stale(m
 
 
 def test_events_of_every_run_are_numbered_without_gaps(main_job):
-    for _, run in [*main_job.first.runs, *main_job.second.runs]:
+    for _, run in [*main_job.first, *main_job.second]:
         numbers = [seq for seq, _ in main_job.embedded.queries.events(run.id)]
         assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_prefect_has_exactly_one_flow_run_per_run(main_job):
-    runs = [run for _, run in [*main_job.first.runs, *main_job.second.runs]]
+    runs = [run for _, run in [*main_job.first, *main_job.second]]
     found = main_job.embedded.gateway.read_flow_runs([run.flow_run_id for run in runs])
     assert len(found) == len(runs)
     assert {flow_run.state_name for flow_run in found.values()} == {"Completed"}

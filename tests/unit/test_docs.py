@@ -31,20 +31,9 @@ from freshline.runs.request import DEFAULT_ON_STALE, REQUEST_PARAMETERS
 from freshline.runs.status import TRANSITIONS, RunStatus, StopReason
 from freshline.storage import errors, words
 from freshline.storage.settings import Settings
+from tests.pages import DOCS, FENCE, ROOT, code, read
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-FENCE = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
-
-
-def read(page: str) -> str:
-    return (DOCS / page).read_text(encoding="utf-8")
-
-
-def code(text: str, language: str, title: str | None = None) -> list[str]:
-    """The fenced blocks of one language; those of a title only, when one is given."""
-    return [found[3] for found in FENCE.finditer(text) if found[1] == language and title in (None, found[2])]
 
 
 def section(text: str, heading: str) -> str:

@@ -41,6 +41,7 @@ _SIMPLE = {
     pa.binary(): st.binary(max_size=6),
     pa.binary(3): st.binary(min_size=3, max_size=3),
     pa.dictionary(pa.int8(), pa.string()): st.sampled_from(["", "a", "b"]),
+    pa.dictionary(pa.uint32(), pa.string_view()): st.sampled_from(["", "a", "b"]),
 }
 _LISTS = {
     pa.list_(pa.int8()): st.lists(st.none() | _INT8, max_size=3),
@@ -73,7 +74,10 @@ def arrow_tables(draw, min_rows: int = 0, max_rows: int = 12, min_columns: int =
 def arrow_array(values, kind):
     """An Arrow array of this type; Arrow itself builds no dictionary from values of a given type."""
     if pa.types.is_dictionary(kind):
-        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+        encoded = pa.array(values, pa.string()).dictionary_encode()
+        return pa.DictionaryArray.from_arrays(
+            encoded.indices.cast(kind.index_type), encoded.dictionary.cast(kind.value_type)
+        )
     return pa.array(values, kind)
 
 

@@ -234,3 +234,37 @@ def test_recorded_objects_survive_sweeps_that_race_with_their_writers(keeper):
         swept = sum(sweep.result().objects for sweep in sweeps)
     assert sorted(kept) == keeper.names()
     assert swept == len(contents) - len(kept)
+
+
+def test_sweep_that_waited_for_a_writer_s_lock_judges_anew(keeper):
+    """The writer has taken the object up but not committed when the sweep decides: the sweep must see it afterwards."""
+    if keeper.database.dialect != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    stored = keeper.save(b"x")
+    keeper.forget(keeper.record(stored))
+    keeper.condemn()
+    keeper.now += GRACE
+    artifact = ArtifactRecord.of_file("file", stored)
+    with ThreadPoolExecutor(1) as executor:
+        with keeper.database.transaction() as connection:
+            insert_artifacts(connection, new_id(), [artifact], now=keeper.now)
+            sweep = executor.submit(keeper.sweep)
+            wait_until_blocked(keeper.database, sweep)
+        assert sweep.result() == gc.Swept(0, 0)
+    assert keeper.names() == [stored.name]
+
+
+def wait_until_blocked(database, future) -> None:
+    blocked = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    for _ in range(500):
+        with database.read() as connection:
+            if connection.execute(blocked).scalar_one():
+                return
+        try:
+            future.result(timeout=0.02)
+        except TimeoutError:
+            continue
+        raise AssertionError("it did not wait")
+    raise AssertionError("it neither waited nor ended")
