@@ -5,6 +5,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from freshline.flows import sources
 from freshline.flows.sources import sp500
 from freshline.storage.errors import InvalidInput, MissingExtra
 
@@ -16,9 +17,21 @@ def test_sp500_bound_that_is_no_date_is_refused(name):
 
 
 def test_sp500_without_the_extra_names_the_command(monkeypatch):
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "skfolio.datasets", None)
     with pytest.raises(MissingExtra, match=r"pip install 'freshline\[quant\]'"):
         sp500()
+
+
+def test_sp500_is_what_skfolio_loads(real_prices):
+    from skfolio.datasets import load_sp500_dataset
+
+    pd.testing.assert_frame_equal(real_prices, load_sp500_dataset(), check_names=False)
+
+
+def test_sp500_whose_file_has_moved_is_loaded_by_skfolio_itself(monkeypatch, real_prices):
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    pd.testing.assert_frame_equal(sp500(), real_prices)
 
 
 def test_sp500_has_the_documented_shape(real_prices):
