@@ -305,7 +305,7 @@ class RunContext:
         upstream = self._pins.get(role)
         if upstream is None:
             if "/" not in role:
-                raise NotFound(f"upstream with a version, among those of {self.deployment},", role, known=self._pins)
+                raise NotFound("pinned upstream", role, known=self._pins)
             upstream = self._port.resolve(role)
         self._reads[role] = Read(role, upstream.upstream_id, upstream.version_id)
         return upstream

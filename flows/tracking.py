@@ -268,7 +268,8 @@ def _refuse(function: Function, problem: str) -> NoReturn:
 
 def _documented(doc: str | None, names: Mapping[str, str]) -> str:
     """Return the docstring with the added parameters in its Args section, from where Prefect's form takes them."""
-    lines = inspect.cleandoc(doc or "").splitlines()
+    # Prefect reads an Args section only behind a summary.
+    lines = inspect.cleandoc(doc or "A run that Freshline tracks.").splitlines()
     added = [f"    {shown}: {_ADDED[name][2]}" for shown, name in names.items()]
     if "Args:" not in lines:
         return "\n".join([*lines, "", "Args:", *added])

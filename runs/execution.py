@@ -305,7 +305,7 @@ class RunExecution:
         self, connection: Connection, run: Row[Any], fence: int, result: Result
     ) -> tuple[versions.Published, list[staleness.Change]]:
         now = self.database.now(connection)
-        insert_artifacts(connection, run.id, result.artifacts, now=now)
+        insert_artifacts(connection, run.id, result.artifacts, now=now, since=run.started_at)
         tables = [artifact for artifact in result.artifacts if artifact.publish]
         reads = [versions.Input(read.role, read.upstream_id, read.version_id) for read in result.reads]
         published = versions.publish(

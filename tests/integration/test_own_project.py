@@ -132,7 +132,6 @@ class Project:
 def stack(tmp_path_factory):
     with embedded(tmp_path_factory.mktemp("own-project"), isolated=True, reconcile_s=2.0) as up:
         yield up
-        up.gateway.close()
 
 
 @pytest.fixture(scope="module", params=["plain", "packaged"])

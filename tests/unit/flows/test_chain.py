@@ -183,7 +183,7 @@ def test_backtest_publishes_tables_that_agree(chain, key):
     assert found.metrics["total_return"] == pytest.approx(curve["equity"].iloc[-1] - 1)
     assert found.metrics["max_drawdown"] == pytest.approx(curve["drawdown"].min())
     assert found.metrics["num_trades"] == len(trades)
-    assert found.metrics["turnover"] == pytest.approx(daily["turnover"].iloc[1:].sum() / len(daily) * 252)
+    assert found.metrics["turnover"] == pytest.approx(daily["turnover"].sum() / len(daily) * 252)
     assert found.metrics["avg_holding_period_d"] == pytest.approx(
         trades.loc[trades["exit_date"].notna(), "holding_period_d"].mean()
     )

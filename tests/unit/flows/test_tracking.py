@@ -1,0 +1,341 @@
+"""`track`: the signature that people see, what is refused, and what a start of the body does, step by step."""
+
+import asyncio
+import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from uuid import uuid4
+
+import pandas as pd
+import pytest
+from prefect import flow
+from prefect.utilities.callables import parameter_schema
+
+from freshline import testing
+from freshline.flows import RunContext, track, tracking
+from freshline.flows.lease import RunCancelled
+from freshline.storage.errors import Fenced, FreshlineError, InvalidInput, NotFound
+
+
+@track.training
+def train(run: RunContext, lookback_d: int = 252, *, penalty: float = 1.0) -> dict[str, float]:
+    """Fit a model.
+
+    Args:
+        lookback_d: days that a window has.
+        penalty: of the ridge.
+    """
+    return {"val_ic": lookback_d * penalty}
+
+
+def test_signature_has_the_body_s_parameters_and_ours_but_not_run():
+    parameters = inspect.signature(train).parameters
+    assert list(parameters) == ["lookback_d", "penalty", "update_mode", "if_ready", "on_stale", "data_as_of"]
+    assert parameters["data_as_of"].annotation == date | None
+
+
+def test_prefect_s_form_has_types_defaults_and_descriptions():
+    shown = parameter_schema(train).properties
+    assert shown["lookback_d"]["description"] == "days that a window has."
+    assert shown["lookback_d"]["default"] == 252
+    assert shown["update_mode"]["enum"] == ["incremental", "full"]
+    assert "later is read" in shown["data_as_of"]["description"]
+
+
+def test_function_without_a_docstring_gets_descriptions_of_ours():
+    @track.refresh
+    def bare(run: RunContext): ...
+
+    assert "later is read" in parameter_schema(bare).properties["data_as_of"]["description"]
+
+
+def test_tracked_function_is_a_flow_like_any_other():
+    made = flow(train)
+    assert made.fn.__freshline_kind__ == "training"
+    assert made.name == "train"
+
+
+def test_function_without_run_is_refused():
+    with pytest.raises(TypeError, match="its first parameter is `run: RunContext`"):
+
+        @track.refresh
+        def lost(days: int): ...
+
+
+def test_parameter_that_clashes_is_refused_with_the_way_out():
+    with pytest.raises(TypeError, match="rename=") as refusal:
+
+        @track.refresh
+        def clash(run: RunContext, data_as_of: str): ...
+
+    assert "'data_as_of' clashes" in str(refusal.value)
+
+
+def test_renamed_parameter_leaves_the_name_to_the_body():
+    @track.refresh(rename={"data_as_of": "freshline_as_of"})
+    def renamed(run: RunContext, data_as_of: str = "x"): ...
+
+    assert "freshline_as_of" in inspect.signature(renamed).parameters
+    assert renamed.__freshline_names__["freshline_as_of"] == "data_as_of"
+
+
+def test_call_outside_of_a_flow_run_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(tracking, "flow_port", lambda: (None, None))
+    with pytest.raises(FreshlineError, match=r"freshline\.testing\.run"):
+        train(lookback_d=3)
+
+
+@dataclass
+class Port:
+    """A RunPort that records what it is asked, in order."""
+
+    status: str = "running"
+    fails_on_complete: Exception | None = None
+    calls: list[str] = field(default_factory=list)
+    heartbeat_s: float = 3600.0
+    objects: Any = None
+    result: Any = None
+    will_retry: bool | None = None
+
+    def claim(self, flow_run):
+        from freshline.runs.execution import Claim
+
+        self.calls.append("claim")
+        run = _Row(
+            id=uuid4(), fence=1, attempt=1, status=self.status, request={}, base_version_id=None, stop_reason="x",
+            error_message="refresh/prices is stale",
+        )  # fmt: skip
+        deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration={})
+        return Claim(run, deployment, None, may_start=self.status == "running")
+
+    def pins(self, run_id):
+        return {}
+
+    def suspend(self, flow_run, *, reason):
+        self.calls.append("suspend")
+        raise _Unwound
+
+    def complete(self, run_id, fence, result):
+        self.calls.append("complete")
+        self.result = result
+        if self.fails_on_complete is not None:
+            raise self.fails_on_complete
+
+    def fail(self, run_id, fence, error, traceback, *, will_retry):
+        self.calls.append(f"fail {type(error).__name__}")
+        self.will_retry = will_retry
+
+    def acknowledge_cancel(self, run_id, fence):
+        self.calls.append("cancel")
+
+
+class _Unwound(BaseException):
+    """What Prefect raises to unwind a suspended flow."""
+
+
+class _Row:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+@dataclass
+class _FlowRun:
+    parameters: dict[str, Any] = field(default_factory=dict)
+    run_count: int = 1
+    retries: int = 0
+
+
+@contextmanager
+def started(monkeypatch, port, **flow_run):
+    monkeypatch.setattr(tracking, "flow_port", lambda: (port, _FlowRun(**flow_run)))
+    yield port
+
+
+def test_body_that_returns_is_completed_with_its_metrics(monkeypatch):
+    with started(monkeypatch, Port()) as port:
+        assert train(lookback_d=3, penalty=2.0) == {"val_ic": 6.0}
+    assert port.calls == ["claim", "complete"]
+    assert port.result.metrics == {"val_ic": 6.0}
+
+
+def test_async_body_is_awaited_and_completed(monkeypatch):
+    @track.training
+    async def fit(run: RunContext) -> dict[str, float]:
+        await asyncio.sleep(0)
+        return {"val_ic": 1.0}
+
+    with started(monkeypatch, Port()) as port:
+        assert asyncio.run(fit()) == {"val_ic": 1.0}
+    assert port.calls == ["claim", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("retries", "run_count", "expected"), [(0, 1, False), (1, 1, True), (1, 2, False), (2, 2, True)]
+)
+def test_body_that_raises_is_failed_and_left_to_prefect_while_it_retries(monkeypatch, retries, run_count, expected):
+    @track.training
+    def unlucky(run: RunContext):
+        raise ValueError("no luck")
+
+    with (
+        started(monkeypatch, Port(), retries=retries, run_count=run_count) as port,
+        pytest.raises(ValueError, match="no luck"),
+    ):
+        unlucky()
+    assert port.calls == ["claim", "fail ValueError"]
+    assert port.will_retry is expected
+
+
+def test_result_that_cannot_be_published_fails_the_run(monkeypatch):
+    with started(monkeypatch, Port(fails_on_complete=Fenced("held by another"))) as port, pytest.raises(Fenced):
+        train()
+    assert port.calls == ["claim", "complete", "fail Fenced"]
+
+
+def test_body_that_returns_what_is_no_metrics_fails_the_run(monkeypatch):
+    @track.training
+    def chatty(run: RunContext):
+        return "done"
+
+    with started(monkeypatch, Port()) as port, pytest.raises(InvalidInput, match="this one returned str"):
+        chatty()
+    assert port.calls == ["claim", "fail InvalidInput"]
+
+
+def test_cancelled_body_is_acknowledged_and_cancelled_in_prefect(monkeypatch):
+    @track.training
+    def cancelled(run: RunContext):
+        try:
+            raise RunCancelled
+        except Exception:
+            raise AssertionError("a body's own handler must not see it") from None
+
+    with started(monkeypatch, Port()) as port:
+        assert cancelled().is_cancelled()
+    assert port.calls == ["claim", "cancel"]
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind"),
+    [("refused", "Refused", "CANCELLED"), ("skipped", "Skipped", "COMPLETED"), ("cancelled", "Cancelled", "CANCELLED")],
+)
+def test_run_that_may_not_start_gives_prefect_a_state_that_says_why(monkeypatch, status, name, kind):
+    with started(monkeypatch, Port(status=status)) as port:
+        state = train()
+    assert (state.name, state.type.value) == (name, kind)
+    assert "refresh/prices is stale" in state.message
+    assert port.calls == ["claim"]
+
+
+def test_run_that_waits_is_suspended(monkeypatch):
+    with started(monkeypatch, Port(status="waiting")) as port, pytest.raises(_Unwound):
+        train()
+    assert port.calls == ["claim", "suspend"]
+
+
+# The body alone, without any server.
+
+
+@track.backtest
+def everything(run: RunContext, factor: int = 2) -> dict[str, float]:
+    table = run.read("signal", columns=["date", "x"])
+    for step in run.progress(range(3)):
+        run.log(loss=3.0 - step)
+    run.log(step=10, late=float("nan"))
+    run.write("scaled", table.assign(x=table["x"] * factor))
+    run.write("scratch", pd.DataFrame({"y": [1]}), publish=False)
+    run.save("report", b"<p>hello</p>", media_type="text/html")
+    run.note("checked", rows=len(table))
+    run.describe(num_trades=7)
+    return {"sharpe_ratio": 1.5}
+
+
+def signal(rows=4):
+    return pd.DataFrame({"date": pd.date_range("2022-01-03", periods=rows), "x": range(rows), "z": 0.5})
+
+
+def test_testing_run_returns_metrics_tables_files_and_events():
+    left = testing.run(everything, inputs={"signal": signal()}, parameters={"factor": 3})
+    assert left.metrics["sharpe_ratio"] == 1.5
+    assert left.metrics["loss"] == 1.0
+    assert left.tables["scaled"]["x"].tolist() == [0, 3, 6, 9]
+    assert left.files == {"report": b"<p>hello</p>"}
+    assert [event.kind for event in left.events][-1] == "author_event"
+    series = left.tables["metrics"]
+    assert series.loc[series["name"] == "loss", "value"].tolist() == [3.0, 2.0, 1.0]
+    assert series.loc[series["name"] == "loss", "step"].tolist() == [0, 1, 2]
+    assert left.result.detail == {"num_trades": 7, "start_date": date(2022, 1, 3), "end_date": date(2022, 1, 6)}
+
+
+def test_testing_run_cuts_inputs_at_the_data_date():
+    left = testing.run(everything, inputs={"signal": signal()}, data_as_of=date(2022, 1, 4))
+    assert left.tables["scaled"]["x"].tolist() == [0, 2]
+
+
+def test_only_what_is_published_counts_for_the_version():
+    from freshline.runs.execution import output_digest
+
+    one = testing.run(everything, inputs={"signal": signal()}).result.artifacts
+    published = [item for item in one if item.publish]
+    assert {item.name for item in published} == {"scaled", "report"}
+    assert output_digest(one) == output_digest(published)
+
+
+@pytest.mark.parametrize("form", ["pandas", "arrow", "polars", "scan"])
+def test_read_gives_the_form_that_was_asked_for(form):
+    rows = []
+
+    @track.refresh
+    def reading(run: RunContext):
+        table = run.read("signal", as_=form)
+        rows.append(table.count_rows() if form == "scan" else len(table))
+
+    testing.run(reading, inputs={"signal": signal()})
+    assert rows == [4]
+
+
+def test_append_continues_the_current_version():
+    @track.refresh
+    def grow(run: RunContext):
+        assert run.current("data").rows == 4
+        run.write("data", signal(1).assign(date=pd.Timestamp("2022-02-01")), mode="append")
+
+    left = testing.run(grow, current={"data": signal()})
+    assert len(left.tables["data"]) == 5
+    assert left.result.base_version_id is not None
+
+
+def bad_body(act):
+    @track.refresh
+    def body(run: RunContext):
+        act(run)
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda run: run.read("signals"), NotFound, "Did you mean 'signal'"),
+        (lambda run: run.read("signal", table="nothing"), NotFound, "nothing"),
+        (lambda run: run.read("signal", columns=["nope"]), NotFound, "nope"),
+        (lambda run: run.read("signal", as_="excel"), InvalidInput, "pandas, arrow, polars or scan"),
+        (lambda run: run.open("signal", "model"), NotFound, "model"),
+        (lambda run: run.callable("source"), NotFound, "source"),
+        (lambda run: run.log(loss="low"), InvalidInput, "loss='low' is no number"),
+        (lambda run: run.write("", signal()), InvalidInput, "1 to 250 printable"),
+        (lambda run: run.write("a\nb", signal()), InvalidInput, "1 to 250 printable"),
+        (lambda run: (run.write("a", signal()), run.write("a", signal())), InvalidInput, "already"),
+        (lambda run: run.write("a", 17), InvalidInput, "int"),
+    ],
+)
+def test_bad_use_of_the_context_is_one_clear_error(act, error, message):
+    with pytest.raises(error, match=message):
+        testing.run(bad_body(act), inputs={"signal": signal()})
+
+
+def test_testing_run_of_an_untracked_function_is_refused():
+    with pytest.raises(InvalidInput, match="not tracked"):
+        testing.run(lambda run: None)
