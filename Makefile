@@ -50,4 +50,4 @@ lock:
 	  --no-emit-index-url --no-emit-find-links --extra quant --group dev pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .dev dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench .dev dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,8 @@ what the body reads, writes and logs; the tracked flow hands it over at the end.
 """
 
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -114,9 +116,7 @@ class RunContext:
         path = self._identity.callables.get(name)
         if path is None:
             raise NotFound(f"callable in the resource block of {self.deployment}", name, known=self._identity.callables)
-        module, _, function = path.rpartition(".")
-        found: Callable[..., Any] = getattr(import_module(module), function)
-        return found
+        return import_callable(path)
 
     def read(
         self,
@@ -324,6 +324,16 @@ class RunContext:
         share = min(1.0, share)
         reported = events.ProgressReported(progress=share, label=label)
         self._port.record(self.id, self._identity.fence, [reported], metrics=self.pending_metrics(), progress=share)
+
+
+def import_callable(path: str) -> Callable[..., Any]:
+    """Return the function that a dotted path names, from the project's own folders too."""
+    # Prefect has the working directory on sys.path while it loads a module entrypoint, and not when the body runs.
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    module, _, function = path.rpartition(".")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
 
 
 def _table_of(upstream: UpstreamVersion, name: str | None) -> StoredTable:

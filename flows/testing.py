@@ -25,7 +25,7 @@ from ..storage.errors import InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import new_id
 from ..storage.words import UpdateMode
-from .context import RunContext, RunIdentity, column_names
+from .context import RunContext, RunIdentity, column_names, import_callable
 from .lease import Lease
 
 
@@ -106,12 +106,7 @@ class _Context(RunContext):
         found = self._named.get(name)
         if found is None:
             raise NotFound("callable given to testing.run", name, known=self._named)
-        if isinstance(found, str):
-            from importlib import import_module
-
-            module, _, function = found.rpartition(".")
-            found = getattr(import_module(module), function)
-        called: Callable[..., Any] = found
+        called: Callable[..., Any] = import_callable(found) if isinstance(found, str) else found
         return called
 
 

@@ -91,6 +91,7 @@ def embedded(
         freshline = open_freshline(load_settings())
         exits.callback(freshline.database.dispose)
         gateway = PrefectGateway()
+        exits.callback(gateway.close)
         exits.enter_context(Background(freshline, gateway, reconcile_s=reconcile_s))
         yield Embedded(home, freshline, gateway, stack)
 
