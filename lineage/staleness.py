@@ -156,7 +156,11 @@ def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: da
 
     Runs in the caller's transaction, after the caller's writes.
     """
-    affected = lock_affected(connection, deployment_ids)
+    return recompute(connection, lock_affected(connection, deployment_ids), now=now)
+
+
+def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime) -> list[Change]:
+    """Recompute the causes of what `lock_affected` has locked; return what changed."""
     facts, upstreams = _load(connection, affected, now=now)
     stored = _stored_causes(connection, affected)
     changes: list[Change] = []

@@ -168,8 +168,9 @@ class RunExecution:
             # The guard comes first: it also locks the run's row against a cancellation or an expiry.
             if store.change(connection, run_id, actor="worker", now=now, held_fence=fence) is None:
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: nothing was published")
-            staleness.lock_affected(connection, [run.deployment_id])
-            published, changes = self._publish(connection, run, fence, result)
+            affected = staleness.lock_affected(connection, [run.deployment_id])
+            published = self._publish(connection, run, fence, result)
+            changes = staleness.recompute(connection, affected, now=now)
             reason = StopReason.COMPLETED if published.is_current else StopReason.SUPERSEDED
             store.write_metrics(connection, run_id, _metric_rows(result.metrics, result.conventions), now=now)
             kind = connection.execute(
@@ -301,9 +302,7 @@ class RunExecution:
         assert started is not None, "the run was read in this transaction"
         return started
 
-    def _publish(
-        self, connection: Connection, run: Row[Any], fence: int, result: Result
-    ) -> tuple[versions.Published, list[staleness.Change]]:
+    def _publish(self, connection: Connection, run: Row[Any], fence: int, result: Result) -> versions.Published:
         now = self.database.now(connection)
         insert_artifacts(connection, run.id, result.artifacts, now=now, since=run.started_at)
         tables = [artifact for artifact in result.artifacts if artifact.publish]
@@ -327,7 +326,7 @@ class RunExecution:
             now=now,
         )
         versions.observe_edges(connection, run.deployment_id, reads)
-        return published, staleness.propagate(connection, [run.deployment_id], now=now)
+        return published
 
 
 def output_digest(artifacts: Sequence[ArtifactRecord]) -> str:

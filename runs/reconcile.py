@@ -17,7 +17,7 @@ from ..lineage import staleness
 from ..lineage.models import Deployment, DeploymentState, Freshness
 from ..storage.database import Database
 from . import events, outbox, store
-from .ending import end_run
+from .ending import end_run, release_waiting
 from .intake import ensure_run
 from .status import LEASED, RunStatus, StopReason
 
@@ -48,6 +48,8 @@ class Repairs:
     """Flow runs that had no run."""
     lapsed: int = 0
     """Deployments whose policy had lapsed."""
+    released: int = 0
+    """Waiting runs whose upstreams had become ready by something else than a run."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class Reconciler:
         """
         lapsed = self._lapse_policies()
         expired = self._expire_leases()
+        released = self._release_ready()
         closed = self._close_ended()
-        return Repairs(expired, closed, self._adopt(), lapsed)
+        return Repairs(expired, closed, self._adopt(), lapsed, released)
 
     def _lapse_policies(self) -> int:
         def work(connection: Connection) -> int:
@@ -80,6 +83,17 @@ class Reconciler:
             ).scalars()
             changes = staleness.propagate(connection, list(due), now=now)
             return len(changes)
+
+        return self.database.write(work)
+
+    def _release_ready(self) -> int:
+        """Let runs go on whose upstreams are ready without a run having ended, such as after a registration."""
+
+        def work(connection: Connection) -> int:
+            now = self.database.now(connection)
+            before = store.count_waiting(connection)
+            release_waiting(connection, changed=store.awaited_upstreams(connection), now=now)
+            return before - store.count_waiting(connection)
 
         return self.database.write(work)
 

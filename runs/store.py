@@ -267,6 +267,19 @@ def dependencies_on(
     return list(connection.execute(sa.select(_DEPENDENCY).where(condition).order_by(_DEPENDENCY.c.run_id)))
 
 
+def awaited_upstreams(connection: Connection) -> set[UUID]:
+    """Return the deployments that runs wait for without a run that refreshes them."""
+    query = sa.select(_DEPENDENCY.c.upstream_id).where(_DEPENDENCY.c.upstream_run_id.is_(None)).distinct()
+    return set(connection.execute(query).scalars())
+
+
+def count_waiting(connection: Connection) -> int:
+    """Return how many runs wait."""
+    query = sa.select(sa.func.count()).select_from(RUN).where(RUN.c.ended_at.is_(None), RUN.c.status == "waiting")
+    count: int = connection.execute(query).scalar_one()
+    return count
+
+
 def remove_dependency(connection: Connection, run_id: UUID, upstream_id: UUID) -> int:
     """Remove one thing that a run waits for; return how many are left."""
     connection.execute(

@@ -9,6 +9,7 @@ database, because it may run more than once.
 
 import json
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +38,9 @@ SQLModel.metadata.naming_convention = {
 
 _WRITE_ATTEMPTS = 12
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_WAL_ATTEMPTS = 100
 _SQLITE_BUSY_MS = 30_000
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
 
@@ -77,7 +80,7 @@ def dump_json(value: Any) -> str:
     """
     _check_json(value, depth=0)
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
         size_bytes = len(text.encode())
     except (TypeError, ValueError) as error:  # UnicodeEncodeError (a lone surrogate) is a ValueError
         raise NotStorable(f"not JSON that can be stored: {error}") from None
@@ -185,7 +188,7 @@ def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
         raw.isolation_level = None  # SQLAlchemy's BEGIN below is the only one
         cursor = raw.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _use_wal(cursor)
         cursor.execute(f"PRAGMA synchronous = {synchronous}")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -194,6 +197,19 @@ def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
     def begin(connection: Connection) -> None:
         options: Mapping[str, Any] = connection.get_execution_options()
         connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("freshline_immediate") else "BEGIN")
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch the file to WAL. SQLite does not wait when others open a new file at the same moment: wait here."""
+    for attempt in range(_WAL_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == _WAL_ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.01, 0.1))
+        else:
+            return
 
 
 def _asks_for_retry(error: exc.DBAPIError) -> bool:

@@ -1,4 +1,4 @@
-"""The main job, run once per session through a real Prefect server and worker: the blocks of the tutorial, in order.
+"""The main job, run once through a real Prefect server and worker: the blocks of the tutorial, in order.
 
 `freshline demo` runs the same steps; it is run whole from an installed wheel.
 """
@@ -35,9 +35,9 @@ class MainJob:
     book_again: RunReport
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MainJob]:
-    """Deploy the shipped catalogue and do what the tutorial says."""
+    """Deploy the shipped catalogue and do what the tutorial says; down again when its module is done."""
     with embedded(tmp_path_factory.mktemp("main-job"), isolated=True, reconcile_s=5.0) as stack:
         stack.deploy(CATALOGUE, schedules=False)
         left: dict[str, Any] = {"stack": stack}

@@ -1,6 +1,7 @@
 """The chain on real prices: records, versions, pins, Parquet contents and staleness, not printed text."""
 
 import math
+import time
 from collections import Counter
 from datetime import date
 
@@ -11,7 +12,10 @@ import pytest
 from freshline.flows.sources import sp500
 from freshline.runs import store
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
+from freshline.runs.status import RunStatus
 from freshline.storage.parquet import to_pandas
+
+WAIT_S = 90.0
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -189,3 +193,68 @@ def test_prefect_has_exactly_one_flow_run_per_run(main_job):
     found = main_job.embedded.gateway.read_flow_runs([run.flow_run_id for run in runs])
     assert len(found) == len(runs)
     assert {flow_run.state_name for flow_run in found.values()} == {"Completed"}
+
+
+# Somebody clicks Run in the Prefect UI: exactly one run, of the right type, with its inputs, or the reason why not.
+
+
+def click(page, main_job, key, entry):
+    """Open the deployment's page in Prefect, press Run and choose an entry of its menu."""
+    stack = main_job.embedded
+    deployment = stack.gateway.read_deployment(key)  # the shipped catalogue names them alike
+    page.goto(f"{stack.stack.ui_url}/v2/deployments/deployment/{deployment.id}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name=entry).click()
+
+
+def next_run(main_job, key, known):
+    """The run that this click brings, when it has ended."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        new = [run for _, run in main_job.embedded.queries.runs(deployment=key) if run.id not in known]
+        if new and RunStatus(new[0].status).is_terminal:
+            assert len(new) == 1
+            return main_job.embedded.queries.report(new[0].id)
+        time.sleep(0.25)
+    raise AssertionError(f"no run of {key} has ended within {WAIT_S:.0f} s")
+
+
+def known_runs(main_job, key):
+    return {run.id for _, run in main_job.embedded.queries.runs(deployment=key)}
+
+
+@pytest.mark.browser
+def test_quick_run_on_ready_inputs_gives_one_manual_run_with_its_inputs(main_job, browser_page):
+    key = "monitoring/alpha"
+    before = known_runs(main_job, key)
+    click(browser_page, main_job, key, "Quick run")
+    report = next_run(main_job, key, before)
+    assert (report.run.type, report.run.status, report.run.trigger) == ("MonitoringRun", "completed", "manual")
+    assert {read.key for read in report.inputs if read.depth == 1} == {
+        "inference/alpha",
+        "training/alpha",
+        "refresh/momentum",
+    }
+    with main_job.embedded.freshline.database.read() as connection:
+        assert store.newest_run_of_flow_run(connection, report.run.flow_run_id).id == report.run.id
+
+
+@pytest.mark.browser
+def test_custom_run_has_our_parameters_in_its_form_and_skips_what_is_ready(main_job, browser_page):
+    key = "refresh/momentum"
+    before = known_runs(main_job, key)
+    click(browser_page, main_job, key, "Custom run")
+    for shown in ("update_mode", "if_ready", "on_stale", "data_as_of"):
+        browser_page.get_by_text(shown).first.wait_for()
+    browser_page.get_by_label("if_ready (Optional)").click()
+    browser_page.get_by_role("option", name="skip").click()
+    browser_page.get_by_role("button", name="Submit").click()
+    report = next_run(main_job, key, before)
+    assert (report.run.status, report.run.stop_reason) == ("skipped", "already_ready")
+    flow_run = main_job.embedded.gateway.read_flow_run(report.run.flow_run_id)
+    deadline = time.monotonic() + WAIT_S
+    while not flow_run.has_ended and time.monotonic() < deadline:
+        time.sleep(0.25)
+        flow_run = main_job.embedded.gateway.read_flow_run(report.run.flow_run_id)
+    assert flow_run.state_name == "Skipped"
+    assert "ready already" in flow_run.state_message

@@ -213,6 +213,14 @@ def test_reconcile_turns_a_lapsed_policy_into_a_cause_once(world):
     assert world.reconcile().lapsed == 0
 
 
+def test_reconcile_releases_a_run_whose_upstream_became_ready_without_a_run(world):
+    run = world.service.submit("refresh/momentum", on_stale="wait")
+    assert world.reconcile().released == 0
+    world.graph.publish("refresh/prices", "by hand")
+    assert world.reconcile().released == 1
+    assert world.service.get(run.id).status == "pending"
+
+
 def test_reconcile_with_prefect_down_still_expires_and_says_what_failed(world):
     claim = world.start(world.service.submit("refresh/prices"))
     world.pass_time(2 * MINUTE)

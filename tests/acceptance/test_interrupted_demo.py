@@ -1,0 +1,82 @@
+"""`freshline demo`, interrupted: whatever ends it, and whenever, no process stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+MARKER = "FRESHLINE_TEST_MARKER"
+WAIT_S = 120.0
+
+
+def marked(value):
+    """The processes that inherited the marker."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARKER) == value and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_until(condition, what):
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def runs_a_flow(value):
+    def command(process):
+        try:
+            return " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return ""
+
+    return any("prefect.engine" in command(process) for process in marked(value))
+
+
+MOMENTS = {
+    "starting": lambda value: len(marked(value)) >= 2,
+    "running": runs_a_flow,
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "sent"),
+    [
+        ("running", signal.SIGINT),
+        pytest.param("running", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("running", signal.SIGTERM, marks=pytest.mark.slow),
+        ("starting", signal.SIGINT),
+        pytest.param("starting", signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
+def test_demo_that_is_interrupted_leaves_no_process_behind(tmp_path, moment, sent):
+    value = f"{os.getpid()}-{moment}-{sent}"
+    command = [Path(sys.executable).with_name("freshline"), "demo", "--directory", tmp_path / "demo"]
+    with (tmp_path / "output").open("wb") as output:
+        demo = subprocess.Popen(command, env=os.environ | {MARKER: value}, stdout=output, stderr=output, cwd=tmp_path)
+    try:
+        wait_until(lambda: MOMENTS[moment](value), f"the demo is not {moment}")
+        demo.send_signal(sent)
+        code = demo.wait(timeout=WAIT_S)
+        wait_until(lambda: not marked(value), f"left behind: {[process.cmdline() for process in marked(value)]}")
+    finally:
+        for process in marked(value):
+            process.kill()
+        demo.wait()
+    assert code != 0
+    if sent == signal.SIGINT:
+        shown = (tmp_path / "output").read_text()
+        assert code == 130, shown
+        assert "Traceback" not in shown
