@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib import import_module
@@ -22,7 +22,7 @@ from ..runs.execution import Read, Result
 from ..runs.port import RunPort, UpstreamVersion
 from ..storage import files, parquet
 from ..storage.artifacts import ArtifactRecord
-from ..storage.errors import InvalidInput, NotFound
+from ..storage.errors import Fenced, InvalidInput, NotFound
 from ..storage.stored import StoredTable
 from ..storage.words import DeploymentKind, UpdateMode
 from .lease import Lease
@@ -174,9 +174,9 @@ class RunContext:
         return target
 
     def current(self, name: str) -> StoredTable | None:
-        """Return what this deployment's current version holds under `name`; null before the first version."""
-        version = self._port.current(self._identity.deployment_id)
-        artifact = version.artifacts.get(name) if version is not None else None
+        """Return what this deployment's version held under `name` when the run was claimed; null before the first."""
+        base = self._identity.base_version_id
+        artifact = self._port.version(base).artifacts.get(name) if base is not None else None
         return artifact.stored_table() if artifact is not None and artifact.kind == "table" else None
 
     def write(
@@ -243,7 +243,7 @@ class RunContext:
 
     def note(self, name: str, **data: Any) -> None:
         """Append an event of the author's own to the run's log."""
-        self._port.record(self.id, self._identity.fence, [events.AuthorEvent(name=name, data=data)])
+        self._record([events.AuthorEvent(name=name, data=data)])
 
     def source_delayed(self, last_data_date: date | None = None) -> None:
         """Say that the source was asked and had nothing new."""
@@ -302,7 +302,8 @@ class RunContext:
         return {"update_mode": self.update_mode.value} if self.kind == DeploymentKind.REFRESH else {}
 
     def _upstream(self, role: str) -> UpstreamVersion:
-        upstream = self._pins.get(role)
+        # A version that is asked for by its number is that version, whatever was pinned before.
+        upstream = self._pins.get(role) if "@" not in role else None
         if upstream is None:
             if "/" not in role:
                 raise NotFound("pinned upstream", role, known=self._pins)
@@ -323,7 +324,16 @@ class RunContext:
         self._progress_at = now
         share = min(1.0, share)
         reported = events.ProgressReported(progress=share, label=label)
-        self._port.record(self.id, self._identity.fence, [reported], metrics=self.pending_metrics(), progress=share)
+        self._record([reported], metrics=self.pending_metrics(), progress=share)
+
+    def _record(self, entries: Sequence[events.Event], **values: Any) -> None:
+        """Send events; a store that is away for a moment must not end a body that is well."""
+        try:
+            self._port.record(self.id, self._identity.fence, entries, **values)
+        except (Fenced, InvalidInput):
+            raise
+        except Exception:
+            self.logger.warning("an event of the run could not be sent; the run carries on", exc_info=True)
 
 
 def import_callable(path: str) -> Callable[..., Any]:

@@ -126,8 +126,8 @@ class _MemoryPort:
     def resolve(self, reference: str) -> UpstreamVersion:
         raise NotFound("input given to testing.run", reference, known=self.inputs)
 
-    def current(self, deployment_id: UUID) -> UpstreamVersion | None:
-        return self._version("", self.current_tables) if self.current_tables else None
+    def version(self, version_id: UUID) -> UpstreamVersion:
+        return self._version("", self.current_tables)
 
     def record(
         self,
@@ -154,6 +154,9 @@ class _MemoryPort:
 
     def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
         raise NotImplementedError("testing.run raises instead")
+
+    def pause(self, run_id: UUID, fence: int) -> None:
+        raise NotImplementedError("a body under test is not suspended")
 
     def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
         raise NotImplementedError("a body under test is not cancelled")

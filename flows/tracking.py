@@ -186,6 +186,8 @@ class Attempt:
                     raise
             elif isinstance(error, Exception):
                 self._fail(error)
+            elif _is_pause(error):
+                self._port.pause(run_id, fence)
             return False
         finally:
             self._lease.__exit__()
@@ -211,6 +213,11 @@ class Attempt:
         starts = max(self._run.attempt, self._flow_run.run_count)
         will_retry = starts <= self._flow_run.retries
         self._port.fail(self._run.id, self._run.fence, error, trace, will_retry=will_retry)
+
+
+def _is_pause(error: BaseException) -> bool:
+    """True for the signal with which Prefect unwinds a flow that is suspended."""
+    return type(error).__name__ == "Pause" and type(error).__module__.startswith("prefect.")
 
 
 def _identity(claim: Claim) -> RunIdentity:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Row
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, EdgeKind, ResourceKind
-from . import graph, staleness
+from . import graph, staleness, versions
 from .models import Deployment, DeploymentState, Edge, Resource
 
 _RESOURCE = Resource.__table__  # type: ignore[attr-defined]
@@ -79,6 +79,8 @@ def register(
     """
     wanted = {item.key: item for item in declared}
     known = {row.key: row for row in deployments(connection, tenant_id=tenant_id, include_retired=True)}
+    # Nobody completes while the edges change; a registration is rare.
+    staleness.lock_states(connection, [row.id for row in known.values()])
     for key in wanted:
         if key in known and known[key].retired_at is None and known[key].project != project:
             raise InvalidInput(
@@ -92,6 +94,9 @@ def register(
         resource_id = _resource_id(connection, item, tenant_id=tenant_id, now=now)
         where = {"resource_id": resource_id, "project": project}
         _write(connection, ids[key], item, where, tenant_id=tenant_id, now=now, is_new=key in created)
+    for key in changed:
+        if known[key].policy != wanted[key].policy:
+            versions.renew_lapse(connection, ids[key])
     for key, item in wanted.items():
         _write_edges(connection, ids[key], item, ids)
     ours = [key for key, row in known.items() if row.project == project and row.retired_at is None]
@@ -148,7 +153,13 @@ def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
 
 def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Row[Any] | None:
     """Return the row of the deployment that Prefect knows by this id, if it is ours."""
-    query = sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.prefect_deployment_id == prefect_deployment_id)
+    # A renamed resource leaves a retired row with the same Prefect deployment.
+    query = (
+        sa.select(_DEPLOYMENT)
+        .where(_DEPLOYMENT.c.prefect_deployment_id == prefect_deployment_id)
+        .order_by(_DEPLOYMENT.c.retired_at.is_not(None), _DEPLOYMENT.c.registered_at.desc())
+        .limit(1)
+    )
     return connection.execute(query).one_or_none()
 
 

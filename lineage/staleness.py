@@ -135,20 +135,42 @@ class Change:
     after: Freshness
 
 
-def lock_affected(connection: Connection, deployment_ids: Iterable[UUID]) -> list[UUID]:
+def lock_affected(
+    connection: Connection, deployment_ids: Iterable[UUID], *, upstreams: Iterable[UUID] = ()
+) -> list[UUID]:
     """Lock the states of these deployments and of all downstream of them, in id order; return their ids.
 
+    `upstreams` are locked too: those to which this transaction adds an edge, so that their own completion sees it.
     On SQLite the write transaction holds the only lock there is.
     """
-    start = set(deployment_ids)
-    affected = sorted(start | graph.downstream_of(connection, start))
+    start, also = set(deployment_ids), set(upstreams)
+    affected: set[UUID] = set()
+    # Somebody may have added an edge while we waited for the locks.
+    while (reached := start | graph.downstream_of(connection, start)) - affected:
+        affected = reached
+        lock_states(connection, affected | also)
+    return sorted(affected)
+
+
+def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
+    """Lock the states of these deployments, in id order."""
     connection.execute(
         sa.select(_STATE.c.deployment_id)
-        .where(_STATE.c.deployment_id.in_(affected))
+        .where(_STATE.c.deployment_id.in_(list(deployment_ids)))
         .order_by(_STATE.c.deployment_id)
         .with_for_update(key_share=True)
     ).fetchall()
-    return affected
+
+
+def lapse_due(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:
+    """Turn the policies of these deployments that have lapsed by now into causes; return what changed."""
+    due = sa.select(_STATE.c.deployment_id).where(
+        _STATE.c.deployment_id.in_(list(deployment_ids)),
+        _STATE.c.lapses_at <= now,
+        _STATE.c.freshness != Freshness.STALE,
+    )
+    lapsed = list(connection.execute(due).scalars())
+    return propagate(connection, lapsed, now=now) if lapsed else []
 
 
 def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:

@@ -118,10 +118,20 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
             version_id=version_id,
             fence=new.fence,
             source_delayed=new.source_delayed,
-            lapses_at=_lapse(connection, new, now=now),
+            lapses_at=_lapse(connection, new.deployment_id, run_at=now, data_date=new.data_end),
         )
     )
     return Published(version_id, number, new.digest, is_current=moved.rowcount == 1)
+
+
+def renew_lapse(connection: Connection, deployment_id: UUID) -> None:
+    """Compute anew when the current version lapses: the deployment's policy has changed."""
+    current = current_version(connection, deployment_id)
+    if current is None:
+        return
+    lapses_at = _lapse(connection, deployment_id, run_at=current.created_at, data_date=current.data_end)
+    is_this = sa.and_(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
+    connection.execute(sa.update(_STATE).where(is_this).values(lapses_at=lapses_at))
 
 
 def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[Input]) -> None:
@@ -131,7 +141,8 @@ def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[I
         InvalidInput: a read closes a cycle; the message shows the path.
     """
     known = set(connection.execute(sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == deployment_id)).scalars())
-    new = [read for read in reads if read.role not in known]
+    # A version that was asked for by its number stays what it is: no edge, no duty to be fresh.
+    new = [read for read in reads if read.role not in known and "@" not in read.role]
     if not new:
         return
     connection.execute(
@@ -288,10 +299,8 @@ def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = Tru
     ]
 
 
-def _lapse(connection: Connection, new: NewVersion, *, now: datetime) -> datetime | None:
-    policy = connection.execute(
-        sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == new.deployment_id)
-    ).scalar_one()
+def _lapse(connection: Connection, deployment_id: UUID, *, run_at: datetime, data_date: date | None) -> datetime | None:
+    policy = connection.execute(sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == deployment_id)).scalar_one()
     if policy is None:
         return None
-    return parse_policy(policy).lapses_at(run_at=now, data_date=new.data_end)
+    return parse_policy(policy).lapses_at(run_at=run_at, data_date=data_date)

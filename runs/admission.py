@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import graph
+from ..lineage import graph, staleness
 from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
 from ..storage.ids import show_run_id
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
@@ -36,6 +36,8 @@ class Admission:
 def admit(connection: Connection, run: Row[Any], deployment: Row[Any], *, now: datetime) -> Admission:
     """Ask the gate and carry out its verdict in the caller's transaction. A run that may start stays pending."""
     request = RunRequest.model_validate(run.request)
+    # The gate must not call ready what has lapsed since the reconciler last looked.
+    staleness.lapse_due(connection, graph.upstream_of(connection, [deployment.id]), now=now)
     decision = gate.decide(
         gate.look(connection, deployment.id),
         freshness=_state(connection, deployment.id).freshness,
@@ -75,7 +77,8 @@ def _carry_out(
             if hopeless:
                 return _refuse(connection, run, f"{decision.reason}; {'; '.join(hopeless)}", now=now)
             refreshing = plan_refresh(connection, run, deployment, request, now=now)
-            waits_for = {upstream: refreshing[upstream] for upstream in not_ready}
+            # One that became ready meanwhile has no run: it is awaited, and found ready at once.
+            waits_for = {upstream: refreshing.get(upstream) for upstream in not_ready}
             return _hold(connection, run, waits_for, not_ready.values(), now=now)
         case never:
             assert_never(never)
@@ -94,12 +97,14 @@ def plan_refresh(
     for edge in graph.edges_into(connection, list(stale)):
         if edge.upstream_id in stale:
             reads[edge.deployment_id].add(edge.upstream_id)
-    under_way = {row.deployment_id: row for row in store.active_runs_of(connection, list(stale))}
+    # Of two callers at once, the second one sees and joins the runs of the first.
+    staleness.lock_states(connection, stale)
+    under_way = {row.deployment_id: row for row in store.active_runs_of(connection, list(stale), keep=True)}
     planned: dict[UUID, UUID] = {}
     for batch in graph.batches(reads):
         for node in batch:
             current = under_way.get(node)
-            if current is not None and _joins(current, reads[node]):
+            if current is not None and _joins(current, reads[node], request):
                 planned[node] = current.id
                 continue
             origin = Origin(Trigger.CASCADE, actor=show_run_id(run.id), parent_id=run.id)
@@ -114,7 +119,6 @@ def plan_refresh(
                     on_stale=OnStale.REFRESH,
                     data_as_of=request.data_as_of,
                 ),
-                project=run.project,
                 now=now,
             )
             assert child is not None, "a run without a key is always inserted"
@@ -127,8 +131,10 @@ def plan_refresh(
     return planned
 
 
-def _joins(current: Row[Any], stale_upstreams: set[UUID]) -> bool:
-    """A run under way is joined unless it has pinned inputs that are about to be replaced."""
+def _joins(current: Row[Any], stale_upstreams: set[UUID], request: RunRequest) -> bool:
+    """A run under way is joined unless it reads to another day, or has pinned inputs that are about to be replaced."""
+    if current.data_as_of != request.data_as_of or current.status == RunStatus.CANCELLING:
+        return False
     return current.status in (RunStatus.PENDING, RunStatus.WAITING) or not stale_upstreams
 
 

@@ -24,7 +24,7 @@ class Background:
         self._closed = threading.Event()
         self._dispatcher = Dispatcher(freshline.database, gateway)
         self._reconciler = Reconciler(
-            freshline.database, gateway, project=settings.project, start_within_s=settings.start_within_s
+            freshline.database, gateway, lease_s=settings.lease_s, start_within_s=settings.start_within_s
         )
         self._threads = [
             self._thread("dispatcher", self._dispatcher.pass_once, _DISPATCH_S),

@@ -25,7 +25,7 @@ class Freshline:
     @property
     def service(self) -> RunExecutionService:
         """The service that creates and ends runs."""
-        return RunExecutionService(self.database, tenant_id=self.settings.tenant_id, project=self.settings.project)
+        return RunExecutionService(self.database, tenant_id=self.settings.tenant_id)
 
     def gateway(self) -> Gateway:
         """Return a client of the Prefect server that the environment names."""
@@ -77,7 +77,6 @@ def flow_port() -> tuple[Any, FlowRunFacts | None]:
         lease_s=settings.lease_s,
         heartbeat_s=settings.heartbeat_s,
         tenant_id=settings.tenant_id,
-        project=settings.project,
         store_id=settings.store_id,
     )
     return port, gateway.current_flow_run()

@@ -39,7 +39,6 @@ def create_run(
     *,
     parameters: Mapping[str, Any],
     request: RunRequest,
-    project: str,
     tags: Iterable[str] = (),
     now: datetime,
 ) -> Row[Any] | None:
@@ -53,7 +52,7 @@ def create_run(
         {
             "id": run_id,
             "tenant_id": deployment.tenant_id,
-            "project": project,
+            "project": deployment.project,
             "deployment_id": deployment.id,
             "partition": "",
             "type": details.run_type(deployment.kind),

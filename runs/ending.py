@@ -27,6 +27,7 @@ def end_run(
     actor: str,
     now: datetime,
     held_fence: int | None = None,
+    lease_before: datetime | None = None,
     **values: Any,
 ) -> Row[Any] | None:
     """End a run with its last event; return its row, or None when it was not allowed to end so.
@@ -41,6 +42,7 @@ def end_run(
         actor=actor,
         now=now,
         held_fence=held_fence,
+        lease_before=lease_before,
         stop_reason=stop_reason,
         **values,
     )
@@ -57,6 +59,9 @@ def release_waiting(
     """Let runs go on that waited for this run, or for these deployments to be ready."""
     run_id = ended.id if ended is not None else None
     for dependency in store.dependencies_on(connection, run_id=run_id, upstream_ids=changed):
+        # Two upstreams that end at the same moment must see each other's removal.
+        if store.get_run(connection, dependency.run_id, lock=True).status != RunStatus.WAITING:
+            continue
         is_ready = _freshness(connection, dependency.upstream_id) in READY
         if ended is not None and dependency.upstream_run_id == ended.id:
             # A run that completes while its own upstream moves leaves its deployment stale: the gate looks again
@@ -68,6 +73,16 @@ def release_waiting(
             continue
         if store.remove_dependency(connection, dependency.run_id, dependency.upstream_id) == 0:
             _release(connection, dependency.run_id, now=now)
+
+
+def release_orphans(connection: Connection, *, now: datetime) -> None:
+    """Let runs go on whose last upstream ended without their being told: a net under `release_waiting`."""
+    ended, free = store.orphaned_waits(connection)
+    for run_id in sorted(ended):
+        release_waiting(connection, ended=store.get_run(connection, run_id), now=now)
+    for run_id in free:
+        if store.get_run(connection, run_id, lock=True).status == RunStatus.WAITING:
+            _release(connection, run_id, now=now)
 
 
 def _release(connection: Connection, run_id: UUID, *, now: datetime) -> None:
@@ -115,14 +130,12 @@ def _freshness(connection: Connection, deployment_id: UUID) -> Freshness:
 
 
 def _note_end(connection: Connection, run: Row[Any], *, now: datetime) -> None:
+    is_this = sa.and_(_STATE.c.deployment_id == run.deployment_id, _STATE.c.partition == run.partition)
+    connection.execute(sa.select(_STATE.c.deployment_id).where(is_this).with_for_update(key_share=True)).fetchall()
     values: dict[str, Any] = {"last_run_id": run.id, "last_run_at": now, "last_stop_reason": run.stop_reason}
     if run.attempt > 0:
         # What never started says nothing of the deployment's activity.
         values["activity"] = Activity.ERROR if run.status == RunStatus.FAILED else Activity.IDLE
         if any(other.status in LEASED for other in store.active_runs_of(connection, [run.deployment_id])):
             values["activity"] = Activity.RUNNING
-    connection.execute(
-        sa.update(_STATE)
-        .where(_STATE.c.deployment_id == run.deployment_id, _STATE.c.partition == run.partition)
-        .values(values)
-    )
+    connection.execute(sa.update(_STATE).where(is_this).values(values))

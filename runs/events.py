@@ -94,6 +94,12 @@ class CancelRequested(_Event):
     kind: Literal["cancel_requested"] = "cancel_requested"
 
 
+class RunPaused(_Event):
+    """The body was suspended; no worker holds the run."""
+
+    kind: Literal["run_paused"] = "run_paused"
+
+
 class VersionPublished(_Event):
     """The run's result was published."""
 
@@ -154,6 +160,7 @@ Event = Annotated[
     | AuthorEvent
     | AttemptFailed
     | CancelRequested
+    | RunPaused
     | VersionPublished
     | RunCompleted
     | RunFailed

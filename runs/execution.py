@@ -84,7 +84,7 @@ class RunExecution:
 
         def work(connection: Connection) -> Claim:
             now = self.database.now(connection)
-            run = store.get_run(connection, run_id)
+            run = store.get_run(connection, run_id, lock=True)
             deployment = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == run.deployment_id)).one()
             status = RunStatus(run.status)
             if status.is_terminal or status in (RunStatus.WAITING, RunStatus.CANCELLING):
@@ -162,13 +162,14 @@ class RunExecution:
 
         def work(connection: Connection) -> Row[Any]:
             now = self.database.now(connection)
-            run = store.get_run(connection, run_id)
+            run = store.get_run(connection, run_id, lock=True)
             if run.status == RunStatus.COMPLETED and run.fence == fence:
                 return run  # the reply to the first call was lost
             # The guard comes first: it also locks the run's row against a cancellation or an expiry.
             if store.change(connection, run_id, actor="worker", now=now, held_fence=fence) is None:
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: nothing was published")
-            affected = staleness.lock_affected(connection, [run.deployment_id])
+            read_from = [read.upstream_id for read in result.reads]
+            affected = staleness.lock_affected(connection, [run.deployment_id], upstreams=read_from)
             published = self._publish(connection, run, fence, result)
             changes = staleness.recompute(connection, affected, now=now)
             reason = StopReason.COMPLETED if published.is_current else StopReason.SUPERSEDED
@@ -201,7 +202,7 @@ class RunExecution:
             release_waiting(connection, changed=[change.deployment_id for change in changes], now=now)
             return ended
 
-        return self.database.write(work)
+        return self.database.write(work, outlasts_outage=True)
 
     def fail(
         self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool = False
@@ -211,11 +212,11 @@ class RunExecution:
         Raises:
             Fenced: somebody else holds the run, or it has ended.
         """
-        error_type, message = type(error).__name__, str(error)[:4000]
-        facts = {
+        error_type, message = type(error).__name__, _storable(str(error))[:4000]
+        facts: dict[str, Any] = {
             "error_type": error_type,
             "error_message": message,
-            "error_traceback": traceback[-_MAX_TRACEBACK:],
+            "error_traceback": _storable(traceback)[-_MAX_TRACEBACK:],
         }
 
         def work(connection: Connection) -> Row[Any]:
@@ -250,7 +251,18 @@ class RunExecution:
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more")
             return row
 
-        return self.database.write(work)
+        return self.database.write(work, outlasts_outage=True)
+
+    def pause(self, run_id: UUID, fence: int) -> Row[Any] | None:
+        """Give the lease back while the body is suspended; its next claim goes on with the same run."""
+
+        def work(connection: Connection) -> Row[Any] | None:
+            now = self.database.now(connection)
+            return store.transition(
+                connection, run_id, RunStatus.PAUSED, [events.RunPaused()], actor="worker", now=now, held_fence=fence
+            )
+
+        return self.database.write(work, outlasts_outage=True)
 
     def acknowledge_cancel(self, run_id: UUID, fence: int) -> Row[Any] | None:
         """End a run whose body has stopped because its cancellation was asked for."""
@@ -335,6 +347,11 @@ def output_digest(artifacts: Sequence[ArtifactRecord]) -> str:
     for name, content in sorted((artifact.name, artifact.digest) for artifact in artifacts if artifact.publish):
         digest.update(f"{len(name)}:{name}={content};".encode())
     return digest.hexdigest()
+
+
+def _storable(text: str) -> str:
+    """Return text that both databases take: an error must not be hidden by what its message holds."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _metric_rows(values: Mapping[str, float], conventions: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

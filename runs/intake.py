@@ -16,7 +16,7 @@ from ..storage.words import Trigger
 from . import store
 from .creation import Origin, create_run
 from .request import split_parameters
-from .status import RunStatus
+from .status import RunStatus, StopReason
 
 RUN_LABEL = "freshline.run_id"
 """The label that a dispatched flow run carries."""
@@ -24,9 +24,7 @@ RUN_LABEL = "freshline.run_id"
 _TRIGGER_OF = {"SCHEDULE": Trigger.SCHEDULE, "AUTOMATION": Trigger.AUTOMATION}
 
 
-def ensure_run(
-    connection: Connection, flow_run: FlowRunFacts, *, project: str, now: datetime, is_starting: bool
-) -> Row[Any] | None:
+def ensure_run(connection: Connection, flow_run: FlowRunFacts, *, now: datetime, is_starting: bool) -> Row[Any] | None:
     """Return the run of a flow run, recorded now if it had none; None when its deployment is not ours.
 
     With `is_starting`, a flow run that somebody started again after its run had ended gets a new run of the next
@@ -40,12 +38,12 @@ def ensure_run(
     run = _labelled_run(connection, flow_run, deployment.id, now=now)
     run = store.newest_run_of_flow_run(connection, flow_run.id) or run
     if run is None:
-        return _create(connection, flow_run, deployment, _origin(flow_run), project=project, now=now)
+        return _create(connection, flow_run, deployment, _origin(flow_run), now=now)
     if is_starting and RunStatus(run.status).is_terminal and _was_started_again(run, flow_run):
         again = Origin(
             Trigger.MANUAL, "prefect", flow_run_id=flow_run.id, generation=run.generation + 1, retry_of=run.id
         )
-        return _create(connection, flow_run, deployment, again, project=project, now=now)
+        return _create(connection, flow_run, deployment, again, now=now)
     return run
 
 
@@ -53,7 +51,10 @@ def _labelled_run(
     connection: Connection, flow_run: FlowRunFacts, deployment_id: UUID, *, now: datetime
 ) -> Row[Any] | None:
     label = flow_run.labels.get(RUN_LABEL)
-    run = store.find_run(connection, UUID(label)) if label else None
+    try:
+        run = store.find_run(connection, UUID(label)) if label else None
+    except ValueError:
+        return None  # somebody else's label
     if run is None or run.deployment_id != deployment_id:
         return None
     if run.flow_run_id is None:
@@ -63,8 +64,9 @@ def _labelled_run(
 
 
 def _was_started_again(run: Row[Any], flow_run: FlowRunFacts) -> bool:
-    """True when the run's body had started, or Prefect has been through Running before."""
-    return run.attempt > 0 or flow_run.run_count > 1
+    """True when the run's body had started, Prefect has been through Running before, or had lost it before."""
+    was_lost = run.stop_reason in (StopReason.CRASHED, StopReason.NEVER_STARTED)
+    return run.attempt > 0 or flow_run.run_count > 1 or was_lost
 
 
 def _origin(flow_run: FlowRunFacts) -> Origin:
@@ -78,7 +80,6 @@ def _create(
     deployment: Row[Any],
     origin: Origin,
     *,
-    project: str,
     now: datetime,
 ) -> Row[Any] | None:
     own, request = split_parameters(flow_run.parameters, deployment.declaration.get("renamed", {}))
@@ -88,7 +89,6 @@ def _create(
         origin,
         parameters=own,
         request=request,
-        project=project,
         now=now,
     )
     return created or store.newest_run_of_flow_run(connection, flow_run.id)

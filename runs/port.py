@@ -62,8 +62,8 @@ class RunPort(Protocol):
         """Return a version that was not declared: `refresh/other` or `refresh/other@v3`."""
         ...
 
-    def current(self, deployment_id: UUID) -> UpstreamVersion | None:
-        """Return the deployment's own current version."""
+    def version(self, version_id: UUID) -> UpstreamVersion:
+        """Return a version by its id, such as the one that was current when the run was claimed."""
         ...
 
     def record(
@@ -86,6 +86,10 @@ class RunPort(Protocol):
         """End the run with an error, or leave it to Prefect's next attempt."""
         ...
 
+    def pause(self, run_id: UUID, fence: int) -> None:
+        """Give the lease back while the body is suspended."""
+        ...
+
     def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
         """End the run as cancelled: its body has stopped."""
         ...
@@ -103,7 +107,6 @@ class DirectPort:
         lease_s: float = 60.0,
         heartbeat_s: float = 15.0,
         tenant_id: str = "default",
-        project: str = "default",
         store_id: str | None = None,
     ) -> None:
         self.objects = objects
@@ -112,7 +115,6 @@ class DirectPort:
         self._gateway = gateway
         self._execution = RunExecution(database, lease_s=lease_s)
         self._tenant_id = tenant_id
-        self._project = project
         self._store_id = store_id
 
     def claim(self, flow_run: FlowRunFacts) -> Claim:
@@ -126,7 +128,7 @@ class DirectPort:
         def work(connection: Any) -> Row[Any]:
             self._check_store(store.store_id(connection))
             now = self._database.now(connection)
-            run = ensure_run(connection, flow_run, project=self._project, now=now, is_starting=True)
+            run = ensure_run(connection, flow_run, now=now, is_starting=True)
             if run is None:
                 raise NotFound("registered deployment for the flow run", flow_run.name)
             return run
@@ -157,11 +159,11 @@ class DirectPort:
             version = versions.resolve(connection, reference, tenant_id=self._tenant_id)
             return self._upstream(connection, reference, version.deployment_id, version.id)
 
-    def current(self, deployment_id: UUID) -> UpstreamVersion | None:
-        """Return the deployment's own current version."""
+    def version(self, version_id: UUID) -> UpstreamVersion:
+        """Return a version by its id, such as the one that was current when the run was claimed."""
         with self._database.read() as connection:
-            version = versions.current_version(connection, deployment_id)
-            return None if version is None else self._upstream(connection, "", deployment_id, version.id)
+            deployment_id = versions.by_id(connection, version_id).deployment_id
+            return self._upstream(connection, "", deployment_id, version_id)
 
     def record(
         self,
@@ -182,6 +184,10 @@ class DirectPort:
     def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
         """End the run with an error, or leave it to Prefect's next attempt."""
         self._execution.fail(run_id, fence, error, traceback, will_retry=will_retry)
+
+    def pause(self, run_id: UUID, fence: int) -> None:
+        """Give the lease back while the body is suspended."""
+        self._execution.pause(run_id, fence)
 
     def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
         """End the run as cancelled: its body has stopped."""

@@ -5,9 +5,11 @@ compare-and-set, so that several reconcilers may run at once.
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
@@ -16,8 +18,9 @@ from ..deployments.gateway import FlowRunFacts, FlowRunState, Gateway
 from ..lineage import staleness
 from ..lineage.models import Deployment, DeploymentState, Freshness
 from ..storage.database import Database
+from ..storage.errors import InvalidInput
 from . import events, outbox, store
-from .ending import end_run, release_waiting
+from .ending import end_run, release_orphans, release_waiting
 from .intake import ensure_run
 from .status import LEASED, RunStatus, StopReason
 
@@ -52,14 +55,17 @@ class Repairs:
     """Waiting runs whose upstreams had become ready by something else than a run."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reconciler:
     """Compares the records with Prefect and mends them."""
 
     database: Database
     gateway: Gateway
-    project: str = "default"
+    lease_s: float = 60.0
     start_within_s: float = 86_400.0
+    _last_pass_at: datetime | None = None
+    _spare_until: datetime | None = None
+    """After a gap nothing expires for one lease: the workers could not beat either."""
 
     def pass_once(self) -> Repairs:
         """Do everything once.
@@ -92,6 +98,7 @@ class Reconciler:
         def work(connection: Connection) -> int:
             now = self.database.now(connection)
             before = store.count_waiting(connection)
+            release_orphans(connection, now=now)
             release_waiting(connection, changed=store.awaited_upstreams(connection), now=now)
             return before - store.count_waiting(connection)
 
@@ -100,13 +107,23 @@ class Reconciler:
     def _expire_leases(self) -> int:
         def work(connection: Connection) -> int:
             now = self.database.now(connection)
+            if self._is_sparing(now):
+                return 0
             expired = 0
             for run in store.active_runs(connection):
                 if run.status in LEASED and run.lease_until < now:
-                    expired += self._lose(connection, run, StopReason.LEASE_EXPIRED, now=now)
+                    expired += self._lose(connection, run, now=now)
             return expired
 
         return self.database.write(work)
+
+    def _is_sparing(self, now: datetime) -> bool:
+        """True for one lease after a gap in which the database, or this machine, was away."""
+        lease = timedelta(seconds=self.lease_s)
+        if self._last_pass_at is not None and now - self._last_pass_at > lease:
+            self._spare_until = now + lease
+        self._last_pass_at = now
+        return self._spare_until is not None and now < self._spare_until
 
     def _close_ended(self) -> int:
         """End the runs whose flow run has ended or is gone."""
@@ -115,12 +132,37 @@ class Reconciler:
         if not runs:
             return 0
         flow_runs = self.gateway.read_flow_runs({run.flow_run_id for run in runs})
+        runs = self._known_to_this_prefect(runs, flow_runs)
 
-        def work(connection: Connection) -> int:
-            now = self.database.now(connection)
-            return sum(self._close(connection, run, flow_runs.get(run.flow_run_id), now=now) for run in runs)
+        return sum(self._close_one(run, flow_runs.get(run.flow_run_id)) for run in runs)
+
+    def _close_one(self, run: Row[Any], flow_run: FlowRunFacts | None) -> bool:
+        """One run, one transaction: what is wrong with one must not keep the others."""
+
+        def work(connection: Connection) -> bool:
+            return self._close(connection, run, flow_run, now=self.database.now(connection))
 
         return self.database.write(work)
+
+    def _known_to_this_prefect(self, runs: list[Row[Any]], flow_runs: Mapping[UUID, FlowRunFacts]) -> list[Row[Any]]:
+        """Leave out the runs of which this Prefect knows neither the flow run nor the deployment.
+
+        It may be another server than the one that runs them: that nothing is found there says nothing.
+        """
+        missing = {run.deployment_id for run in runs if run.flow_run_id not in flow_runs}
+        if not missing:
+            return runs
+        query = sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.prefect_deployment_id).where(_DEPLOYMENT.c.id.in_(missing))
+        with self.database.read() as connection:
+            prefect_ids = {row.id: row.prefect_deployment_id for row in connection.execute(query)}
+        present = self.gateway.read_deployments(one for one in prefect_ids.values() if one is not None)
+        strange = {deployment for deployment, prefect_id in prefect_ids.items() if prefect_id not in present}
+        if strange:
+            _LOGGER.warning(
+                "Prefect at %s knows neither the flow runs nor %d deployments of runs under way: they are left alone; "
+                "is it the server that runs them?", self.gateway.api_url, len(strange),
+            )  # fmt: skip
+        return [run for run in runs if run.flow_run_id in flow_runs or run.deployment_id not in strange]
 
     def _close(self, connection: Connection, run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime) -> bool:
         found = self._end_of(run, flow_run, now=now)
@@ -163,20 +205,25 @@ class Reconciler:
         if not left_scheduled:
             return 0
 
-        def work(connection: Connection) -> int:
-            now = self.database.now(connection)
+        with self.database.read() as connection:
             known = store.known_flow_runs(connection, [flow_run.id for flow_run in left_scheduled])
-            adopted = 0
-            for flow_run in left_scheduled:
-                if flow_run.id in known:
-                    continue
-                run = ensure_run(connection, flow_run, project=self.project, now=now, is_starting=False)
-                if run is not None:
-                    adopted += 1
-                    self._close(connection, run, flow_run, now=now)
-            return adopted
+        return sum(self._adopt_one(flow_run) for flow_run in left_scheduled if flow_run.id not in known)
 
-        return self.database.write(work)
+    def _adopt_one(self, flow_run: FlowRunFacts) -> bool:
+        """One flow run, one transaction: one that cannot be recorded must not keep the others."""
+
+        def work(connection: Connection) -> bool:
+            now = self.database.now(connection)
+            run = ensure_run(connection, flow_run, now=now, is_starting=False)
+            if run is not None:
+                self._close(connection, run, flow_run, now=now)
+            return run is not None
+
+        try:
+            return self.database.write(work)
+        except InvalidInput as refusal:
+            _LOGGER.warning("the flow run %s cannot be recorded: %s", flow_run.name, refusal)
+            return False
 
     def _end(
         self,
@@ -187,8 +234,9 @@ class Reconciler:
         flow_run: FlowRunFacts | None,
         *,
         now: datetime,
+        lease_before: datetime | None = None,
     ) -> bool:
-        """End a run as Prefect says; a worker that has ended it meanwhile wins."""
+        """End a run as Prefect says; a worker that has ended it, or has beaten, meanwhile wins."""
         said = flow_run.state_message if flow_run is not None else None
         event: events.Event
         if status == RunStatus.CANCELLED:
@@ -217,13 +265,15 @@ class Reconciler:
             actor=_ACTOR,
             now=now,
             held_fence=run.fence,
+            lease_before=lease_before,
             error_message=said or run.error_message,
         )
         return ended is not None
 
-    def _lose(self, connection: Connection, run: Row[Any], reason: StopReason, *, now: datetime) -> bool:
+    def _lose(self, connection: Connection, run: Row[Any], *, now: datetime) -> bool:
         """End a run whose worker is gone, and have its flow run forced to Crashed."""
-        if not self._end(connection, run, RunStatus.FAILED, reason, None, now=now):
+        reason = StopReason.LEASE_EXPIRED
+        if not self._end(connection, run, RunStatus.FAILED, reason, None, now=now, lease_before=now):
             return False
         if run.flow_run_id is not None:
             outbox.enqueue(connection, outbox.Topic.CRASH, run.id, dedupe_key=f"crash:{run.id}:{run.attempt}", now=now)

@@ -32,7 +32,6 @@ class RunExecutionService:
 
     database: Database
     tenant_id: str = "default"
-    project: str = "default"
 
     def submit(
         self,
@@ -68,7 +67,7 @@ class RunExecutionService:
             if kind is not None and target.kind != kind:
                 raise InvalidInput(f"{deployment} makes a {run_type(target.kind)}, not a {kind} run")
             if target.external:
-                raise InvalidInput(f"{deployment} is external: publish its versions with `freshline publish`")
+                raise InvalidInput(f"{deployment} is external: Prefect does not run it")
             own = REQUEST_PARAMETERS & given.keys()
             if own:
                 raise InvalidInput(f"{', '.join(sorted(own))}: give this as an option of submit, not as a parameter")
@@ -81,7 +80,6 @@ class RunExecutionService:
                 origin,
                 parameters=given,
                 request=request,
-                project=self.project,
                 tags=tags,
                 now=now,
             )
@@ -129,7 +127,7 @@ class RunExecutionService:
 
         def work(connection: Connection) -> Run:
             now = self.database.now(connection)
-            run = store.get_run(connection, wanted)
+            run = store.get_run(connection, wanted, lock=True)
             if run.status == RunStatus.CANCELLING:
                 return as_run(run)
             asked = events.CancelRequested()

@@ -55,13 +55,14 @@ def insert_run(
     return True
 
 
-def get_run(connection: Connection, run_id: UUID) -> Row[Any]:
-    """Return the run's row.
+def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[Any]:
+    """Return the run's row; with `lock`, nobody else changes it until this transaction ends.
 
     Raises:
         NotFound: there is no such run.
     """
-    row = connection.execute(sa.select(RUN).where(RUN.c.id == run_id)).one_or_none()
+    query = sa.select(RUN).where(RUN.c.id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound("run", show_run_id(run_id))
     return row
@@ -95,14 +96,14 @@ def active_runs(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(sa.select(RUN).where(RUN.c.ended_at.is_(None)).order_by(RUN.c.id)))
 
 
-def active_runs_of(connection: Connection, deployment_ids: Iterable[UUID]) -> list[Row[Any]]:
-    """Return the runs of these deployments that have not ended, oldest first."""
+def active_runs_of(connection: Connection, deployment_ids: Iterable[UUID], *, keep: bool = False) -> list[Row[Any]]:
+    """Return the runs of these deployments that have not ended, oldest first; with `keep`, none ends meanwhile."""
     query = (
         sa.select(RUN)
         .where(RUN.c.deployment_id.in_(list(deployment_ids)), RUN.c.status.in_(sorted(ACTIVE)))
         .order_by(RUN.c.id)
     )
-    return list(connection.execute(query))
+    return list(connection.execute(query.with_for_update(read=True) if keep else query))
 
 
 def transition(
@@ -114,15 +115,19 @@ def transition(
     actor: str,
     now: datetime,
     held_fence: int | None = None,
+    lease_before: datetime | None = None,
     **values: Any,
 ) -> Row[Any] | None:
     """Move a run to `target` with its events; return its row, or None when it was not allowed.
 
-    With `held_fence`, only the holder of that fence may do it. A status without a lease clears the lease.
+    With `held_fence`, only the holder of that fence may do it; with `lease_before`, only while the lease is older.
+    A status without a lease clears the lease.
     """
     allowed = [RUN.c.id == run_id, RUN.c.status.in_(sorted(sources_of(target)))]
     if held_fence is not None:
         allowed.append(RUN.c.fence == held_fence)
+    if lease_before is not None:
+        allowed.append(RUN.c.lease_until < lease_before)
     if target not in LEASED:
         values |= {"lease_until": None, "lease_owner": None}
     if target.is_terminal:
@@ -271,6 +276,19 @@ def awaited_upstreams(connection: Connection) -> set[UUID]:
     """Return the deployments that runs wait for without a run that refreshes them."""
     query = sa.select(_DEPENDENCY.c.upstream_id).where(_DEPENDENCY.c.upstream_run_id.is_(None)).distinct()
     return set(connection.execute(query).scalars())
+
+
+def orphaned_waits(connection: Connection) -> tuple[set[UUID], list[UUID]]:
+    """Return the ended runs that others still wait for, and the waiting runs that wait for nothing."""
+    upstream = RUN.alias("upstream")
+    ended = (
+        sa.select(upstream.c.id)
+        .join(_DEPENDENCY, _DEPENDENCY.c.upstream_run_id == upstream.c.id)
+        .where(upstream.c.ended_at.is_not(None))
+    )
+    waits = sa.exists().where(_DEPENDENCY.c.run_id == RUN.c.id)
+    free = sa.select(RUN.c.id).where(RUN.c.status == "waiting", ~waits).order_by(RUN.c.id)
+    return set(connection.execute(ended).scalars()), list(connection.execute(free).scalars())
 
 
 def count_waiting(connection: Connection) -> int:

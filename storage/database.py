@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 from sqlmodel import SQLModel
 
-from .errors import NotStorable, StoreUnavailable
+from .errors import InvalidInput, NotStorable, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ SQLModel.metadata.naming_convention = {
 }
 
 _WRITE_ATTEMPTS = 12
+_OUTAGE_S = 60.0
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _WAL_ATTEMPTS = 100
 _SQLITE_BUSY_MS = 30_000
@@ -125,23 +126,32 @@ class Database:
         with self._connect() as connection, connection.execution_options(freshline_immediate=True).begin():
             yield connection
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False) -> T:
         """Run `work` in one transaction, again when the database asks for it, and return its result.
+
+        With `outlasts_outage`, also again for up to a minute when the connection is lost: only for work that changes
+        nothing the second time, because a connection that is lost at COMMIT leaves open whether it took place.
 
         Raises:
             StoreUnavailable: the database cannot be reached, or stayed busy.
         """
-        for attempt in range(1, _WRITE_ATTEMPTS + 1):
+        give_up_at = time.monotonic() + (_OUTAGE_S if outlasts_outage else 0.0)
+        busy = 0
+        while True:
             try:
                 with self.transaction() as connection:
                     return work(connection)
-            except exc.DBAPIError as error:
-                if not _asks_for_retry(error):
+            except (StoreUnavailable, exc.DBAPIError) as error:
+                if isinstance(error, exc.DBAPIError) and _asks_for_retry(error):
+                    busy += 1
+                    if busy == _WRITE_ATTEMPTS:
+                        raise StoreUnavailable(f"the database stayed busy for {busy} attempts") from error
+                    time.sleep(random.uniform(0, min(0.5, 0.005 * 2**busy)))
+                    continue
+                is_lost = isinstance(error, StoreUnavailable) or error.connection_invalidated
+                if not is_lost or time.monotonic() > give_up_at:
                     raise
-                if attempt == _WRITE_ATTEMPTS:
-                    raise StoreUnavailable(f"the database stayed busy for {attempt} attempts") from error
-                time.sleep(random.uniform(0, min(0.5, 0.005 * 2**attempt)))
-        raise AssertionError("unreachable")
+            time.sleep(random.uniform(0.2, 1.0))
 
     def now(self, connection: Connection) -> datetime:
         """Return the database's time: one clock for all workers, whatever theirs say."""
@@ -168,7 +178,16 @@ class Database:
 
 
 def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine:
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise InvalidInput(
+            "FRESHLINE_DATABASE_URL is no database URL; write postgresql+psycopg://user@host/name or sqlite:///path"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")  # the driver that we install
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InvalidInput(f"FRESHLINE_DATABASE_URL: {parsed.drivername!r} is neither postgresql+psycopg nor sqlite")
     if parsed.get_backend_name() == "sqlite":
         if parsed.database not in (None, "", ":memory:"):
             directory = Path(str(parsed.database)).parent

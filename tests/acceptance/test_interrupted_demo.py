@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.timeout(300)
 
-MARKER = "FRESHLINE_TEST_MARKER"
+MARKER = "INTERRUPTED_DEMO_MARKER"  # not FRESHLINE_…: the demo drops those
 WAIT_S = 120.0
 
 

@@ -55,7 +55,7 @@ def run(database):
     def work(connection):
         deployment = registry.deployment(connection, "refresh/prices", tenant_id="default")
         origin = Origin(Trigger.SUBMITTED, "test")
-        return create_run(connection, deployment, origin, parameters={}, request=RunRequest(), project="p", now=START)
+        return create_run(connection, deployment, origin, parameters={}, request=RunRequest(), now=START)
 
     return database.write(work)
 

@@ -149,7 +149,7 @@ def test_submit_with_the_same_key_and_another_request_is_an_error(service, other
         ("refresh/prices", {"parameters": {"on_stale": "force"}}, InvalidInput, "as an option of submit"),
         ("refresh/prices", {"on_stale": "perhaps"}, InvalidInput, "on_stale='perhaps'"),
         ("refresh/prices", {"data_as_of": "soon"}, InvalidInput, "data_as_of='soon'"),
-        ("refresh/vendor", {}, InvalidInput, "freshline publish"),
+        ("refresh/vendor", {}, InvalidInput, "Prefect does not run it"),
     ],
 )
 def test_submit_of_bad_input_is_refused_and_records_nothing(graph, service, deployment, options, error, message):
