@@ -240,21 +240,17 @@ def test_quick_run_on_ready_inputs_gives_one_manual_run_with_its_inputs(main_job
 
 
 @pytest.mark.browser
-def test_custom_run_has_our_parameters_in_its_form_and_skips_what_is_ready(main_job, browser_page):
+def test_custom_run_has_our_parameters_in_its_form(main_job, browser_page):
     key = "refresh/momentum"
     before = known_runs(main_job, key)
     click(browser_page, main_job, key, "Custom run")
-    for shown in ("update_mode", "if_ready", "on_stale", "data_as_of"):
-        browser_page.get_by_text(shown).first.wait_for()
-    browser_page.get_by_label("if_ready (Optional)").click()
-    browser_page.get_by_role("option", name="skip").click()
+    for shown in ("update_mode (Optional)", "if_ready (Optional)", "on_stale (Optional)", "data_as_of (Optional)"):
+        browser_page.get_by_text(shown).wait_for()
+    browser_page.get_by_text("A data date: nothing later is read.").wait_for()
     browser_page.get_by_role("button", name="Submit").click()
     report = next_run(main_job, key, before)
-    assert (report.run.status, report.run.stop_reason) == ("skipped", "already_ready")
-    flow_run = main_job.embedded.gateway.read_flow_run(report.run.flow_run_id)
-    deadline = time.monotonic() + WAIT_S
-    while not flow_run.has_ended and time.monotonic() < deadline:
-        time.sleep(0.25)
-        flow_run = main_job.embedded.gateway.read_flow_run(report.run.flow_run_id)
-    assert flow_run.state_name == "Skipped"
-    assert "ready already" in flow_run.state_message
+    assert (report.run.status, report.run.trigger) == ("completed", "manual")
+    assert report.run.request == {"update_mode": "incremental", "if_ready": "run"}
+    assert report.version == 3
+    # The same content as before: everything downstream stays as it is.
+    assert main_job.embedded.queries.explain("backtest/book").freshness == "ready"

@@ -130,6 +130,13 @@ class Port:
     def acknowledge_cancel(self, run_id, fence):
         self.calls.append("cancel")
 
+    def pause(self, run_id, fence):
+        self.calls.append("pause")
+
+    def record(self, *_args, **_values):
+        self.calls.append("record")
+        raise ConnectionError("the database is away")
+
 
 class _Unwound(BaseException):
     """What Prefect raises to unwind a suspended flow."""
@@ -339,3 +346,26 @@ def test_bad_use_of_the_context_is_one_clear_error(act, error, message):
 def test_testing_run_of_an_untracked_function_is_refused():
     with pytest.raises(InvalidInput, match="not tracked"):
         testing.run(lambda run: None)
+
+
+def test_body_that_is_suspended_pauses_its_run(monkeypatch):
+    from prefect.exceptions import Pause
+
+    @track.training
+    def asks(run: RunContext):
+        raise Pause
+
+    with started(monkeypatch, Port()) as port, pytest.raises(Pause):
+        asks()
+    assert port.calls == ["claim", "pause"]
+
+
+def test_store_that_is_away_for_a_moment_does_not_end_a_body(monkeypatch):
+    @track.training
+    def noting(run: RunContext):
+        run.note("half way")
+        return {"val_ic": 1.0}
+
+    with started(monkeypatch, Port()) as port:
+        assert noting() == {"val_ic": 1.0}
+    assert port.calls == ["claim", "record", "complete"]

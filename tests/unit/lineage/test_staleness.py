@@ -213,3 +213,58 @@ def test_external_deployments_are_part_of_the_graph(database):
     with database.read() as connection:
         row = connection.execute(sa.select(Deployment.__table__).where(Deployment.__table__.c.external)).one()
         assert row.prefect_deployment_id is None
+
+
+def test_policy_that_changes_counts_from_the_version_that_is_there(database):
+    graph = Graph(database, declared("refresh/prices"))
+    graph.publish("refresh/prices", "one")
+    graph.pass_time(timedelta(hours=3))
+    graph.register(declared("refresh/prices", policy={"max_age": "1h"}))
+    assert graph.causes("refresh/prices") == [("expired", "")]
+    graph.register(declared("refresh/prices"))
+    assert graph.freshness() == {"refresh/prices": READY}
+
+
+def test_prefect_deployment_of_a_renamed_resource_is_that_of_the_new_one(database):
+    from dataclasses import replace
+
+    from freshline.lineage import registry
+
+    old = declared("refresh/prices")
+    graph = Graph(database, old)
+    graph.register(replace(declared("refresh/closes"), prefect_deployment_id=old.prefect_deployment_id))
+    with database.read() as connection:
+        found = registry.deployment_by_prefect_id(connection, old.prefect_deployment_id)
+    assert found.key == "refresh/closes"
+
+
+def test_two_completions_that_add_an_edge_and_move_its_upstream_leave_no_false_freshness(database):
+    """One transaction adds calendar -> momentum while another publishes a new calendar."""
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    graph = Graph(database, declared("refresh/calendar"), declared("refresh/momentum"))
+    first = graph.publish("refresh/calendar", "1")
+    barrier = Barrier(2)
+
+    def read_calendar():
+        def work(connection):
+            deployment, calendar = graph.id("refresh/momentum"), graph.id("refresh/calendar")
+            affected = staleness.lock_affected(connection, [deployment], upstreams=[calendar])
+            reads = [versions.Input("refresh/calendar", calendar, first.version_id)]
+            new = versions.NewVersion(deployment, new_id(), 1, "m", "declaration-1", inputs=reads)
+            versions.publish(connection, new, now=graph.now)
+            versions.observe_edges(connection, deployment, reads)
+            staleness.recompute(connection, affected, now=graph.now)
+
+        barrier.wait(timeout=30)
+        database.write(work)
+
+    def move_calendar():
+        barrier.wait(timeout=30)
+        graph.publish("refresh/calendar", "2")
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(read_calendar), pool.submit(move_calendar)]:
+            done.result(timeout=60)
+    assert graph.causes("refresh/momentum") == [("input_changed", "refresh/calendar")]

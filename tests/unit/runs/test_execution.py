@@ -1,7 +1,8 @@
 """The worker's side: claim, pins, heartbeat, completion with propagation, failure, and every way in."""
 
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from freshline.lineage.models import Freshness
 from freshline.runs.execution import Read, Result
 from freshline.runs.port import DirectPort
 from freshline.storage.artifacts import ArtifactRecord
-from freshline.storage.errors import Fenced, InvalidInput, NotFound, StoreMismatch
+from freshline.storage.errors import Fenced, InvalidInput, NotFound, StoreMismatch, StoreUnavailable
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import write_table
 
@@ -329,3 +330,58 @@ def reading(world, reference):
 
 def deployment_id(world, key):
     return next(item.prefect_deployment_id for item in world.graph.declared.values() if item.key == key)
+
+
+def test_version_that_is_asked_for_by_its_number_is_that_version_again_and_again(world):
+    world.run_through("refresh/calendar", 1)
+    world.run_through("refresh/calendar", 2)
+    for _ in range(2):
+        claim = world.start(world.service.submit("refresh/prices"))
+        world.port.complete(claim.run.id, claim.run.fence, reading(world, "refresh/calendar@v1"))
+        assert [read.number for read in world.queries.inputs("refresh/prices")] == [1]
+        assert world.graph.freshness()["refresh/prices"] == READY, "it need not be fresh"
+
+
+def test_gate_knows_of_a_policy_that_has_lapsed_since_the_reconciler_looked(world):
+    world.graph.register(
+        *(replace(item, policy={"max_age": "1h"}) if item.key == "refresh/prices" else item
+          for item in world.graph.declared.values())
+    )  # fmt: skip
+    world.run_through("refresh/prices")
+    world.pass_time(timedelta(hours=2))
+    run = world.service.submit("refresh/momentum")
+    assert (run.status, run.error_message) == (
+        "refused",
+        "refresh/prices is stale: its freshness policy has lapsed",
+    )
+
+
+def test_refresh_joins_no_run_that_reads_to_another_day(world):
+    world.start(world.service.submit("refresh/prices", data_as_of=date(2010, 1, 1)))
+    world.service.submit("refresh/momentum", on_stale="refresh", data_as_of=date(2022, 1, 1))
+    days = [run.data_as_of for key, run in world.queries.runs() if key == "refresh/prices"]
+    assert sorted(days) == [date(2010, 1, 1), date(2022, 1, 1)]
+
+
+def test_failure_whose_message_no_database_takes_is_recorded_all_the_same(world):
+    claim = world.start(world.service.submit("refresh/prices"))
+    world.port.fail(claim.run.id, claim.run.fence, ValueError("a\0b\ud800"), "x\0", will_retry=False)
+    assert world.service.get(claim.run.id).error_message == "a\ufffdb?"
+
+
+def test_completion_outlasts_a_connection_that_is_lost(world, monkeypatch):
+    claim = world.start(world.service.submit("refresh/prices"))
+    opened, lost = world.database.transaction, []
+
+    @contextmanager
+    def lose_once():
+        if not lost:
+            lost.append(True)
+            raise StoreUnavailable("the database went away")
+        with opened() as connection:
+            yield connection
+
+    monkeypatch.setattr(type(world.database), "transaction", lambda self: lose_once())
+    world.port.complete(claim.run.id, claim.run.fence, world.result(claim=claim))
+    assert world.service.get(claim.run.id).status == "completed"
+    assert lost

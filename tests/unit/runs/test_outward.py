@@ -7,9 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunState
-from freshline.runs import outbox
-from freshline.runs.models import Outbox
+from freshline.runs import events, outbox
+from freshline.runs.ending import end_run
+from freshline.runs.models import Outbox, RunDependency
+from freshline.runs.reconcile import Reconciler
+from freshline.runs.status import RunStatus, StopReason
 from freshline.storage.errors import InvalidInput, PrefectError
+from tests.fakes import FakeGateway
 
 MINUTE = timedelta(minutes=1)
 
@@ -238,3 +242,74 @@ def test_outbox_keeps_nothing_due_after_a_quiet_day(world):
     with world.database.read() as connection:
         states = connection.execute(sa.select(table.c.state)).scalars().all()
     assert states == ["done"]
+
+
+def test_reconcile_against_another_prefect_leaves_the_runs_alone(world):
+    claim = world.start(world.service.submit("refresh/prices"))
+    strange = Reconciler(world.database, FakeGateway(clock=lambda: world.moment))
+    assert strange.pass_once().closed == 0
+    assert world.service.get(claim.run.id).status == "running"
+
+
+def test_reconcile_is_not_kept_by_a_flow_run_that_cannot_be_recorded(world):
+    bad = world.gateway.click(deployment_id(world, "refresh/prices"), {"on_stale": "perhaps"})
+    good = world.gateway.click(deployment_id(world, "refresh/prices"))
+    for flow_run in (bad, good):
+        world.gateway.end(flow_run.id, FlowRunState.CRASHED)
+    assert world.reconcile().adopted == 1
+    assert [run.flow_run_id for _, run in world.queries.runs()] == [good.id]
+
+
+def test_reconcile_after_a_gap_spares_leases_that_nobody_could_renew(world):
+    reconciler = Reconciler(world.database, world.gateway)
+    claim = world.start(world.service.submit("refresh/prices"))
+    reconciler.pass_once()
+    world.pass_time(10 * MINUTE)
+    assert reconciler.pass_once().expired == 0
+    world.port.heartbeat(claim.run.id, claim.run.fence)
+    world.pass_time(timedelta(seconds=50))
+    assert reconciler.pass_once().expired == 0
+    world.pass_time(timedelta(seconds=50))
+    assert reconciler.pass_once().expired == 1
+
+
+def test_expiry_loses_against_a_heartbeat_that_came_first(world):
+    claim = world.start(world.service.submit("refresh/prices"))
+    world.pass_time(2 * MINUTE)
+    world.port.heartbeat(claim.run.id, claim.run.fence)
+    failed = events.RunFailed(stop_reason="lease_expired")
+    lost = world.database.write(
+        lambda c: end_run(
+            c, claim.run.id, RunStatus.FAILED, StopReason.LEASE_EXPIRED, failed, actor="test", now=world.moment,
+            lease_before=world.moment,
+        )
+    )  # fmt: skip
+    assert lost is None
+    assert world.service.get(claim.run.id).status == "running"
+
+
+def test_reconcile_releases_a_waiting_run_that_was_not_told(world):
+    book = world.service.submit("refresh/momentum", on_stale="refresh")
+    dependency = RunDependency.__table__
+    world.database.write(lambda c: c.execute(sa.delete(dependency).where(dependency.c.run_id == book.id)))
+    assert world.reconcile().released == 1
+    assert world.service.get(book.id).status == "pending"
+
+
+def test_flow_run_that_crashed_before_its_start_may_be_started_again_by_hand(world):
+    flow_run = world.gateway.click(deployment_id(world, "refresh/prices"))
+    world.gateway.end(flow_run.id, FlowRunState.CRASHED)
+    world.reconcile()
+    world.gateway.start_again(flow_run.id)
+    claim = world.claim(flow_run.id)
+    assert (claim.may_start, claim.run.generation) == (True, 1)
+
+
+def test_run_that_is_suspended_by_its_body_keeps_no_lease_and_goes_on(world):
+    claim = world.start(world.service.submit("refresh/prices"))
+    world.port.pause(claim.run.id, claim.run.fence)
+    world.gateway.suspend(claim.run.flow_run_id, message="asks somebody", timeout_s=600)
+    world.pass_time(10 * MINUTE)
+    assert world.reconcile().expired == 0
+    again = world.claim(claim.run.flow_run_id)
+    assert (again.run.id, again.run.attempt, again.may_start) == (claim.run.id, 2, True)
