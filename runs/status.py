@@ -26,7 +26,7 @@ class RunStatus(StrEnum):
     RETRYING = "retrying"
     """An attempt failed and Prefect will start another one; no lease."""
     PAUSED = "paused"
-    """Somebody paused it; no lease."""
+    """Its body suspended the flow run; no lease."""
     CANCELLING = "cancelling"
     """Its cancellation was asked for; the worker has not stopped yet."""
     COMPLETED = "completed"
