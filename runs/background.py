@@ -23,12 +23,17 @@ class Background:
         settings = freshline.settings
         self._closed = threading.Event()
         self._dispatcher = Dispatcher(freshline.database, gateway)
+        interval_s = reconcile_s or settings.reconcile_s
         self._reconciler = Reconciler(
-            freshline.database, gateway, lease_s=settings.lease_s, start_within_s=settings.start_within_s
+            freshline.database,
+            gateway,
+            lease_s=settings.lease_s,
+            interval_s=interval_s,
+            start_within_s=settings.start_within_s,
         )
         self._threads = [
             self._thread("dispatcher", self._dispatcher.pass_once, _DISPATCH_S),
-            self._thread("reconciler", self._reconciler.pass_once, reconcile_s or settings.reconcile_s),
+            self._thread("reconciler", self._reconciler.pass_once, interval_s),
         ]
         self.last_pass_at: dict[str, datetime] = {}
         """When each last came through without an error."""

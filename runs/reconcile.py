@@ -62,6 +62,8 @@ class Reconciler:
     database: Database
     gateway: Gateway
     lease_s: float = 60.0
+    interval_s: float = 15.0
+    """How often it passes; a gap is what is longer than a lease and than three passes."""
     start_within_s: float = 86_400.0
     _last_pass_at: datetime | None = None
     _spare_until: datetime | None = None
@@ -120,7 +122,8 @@ class Reconciler:
     def _is_sparing(self, now: datetime) -> bool:
         """True for one lease after a gap in which the database, or this machine, was away."""
         lease = timedelta(seconds=self.lease_s)
-        if self._last_pass_at is not None and now - self._last_pass_at > lease:
+        longest = max(lease, timedelta(seconds=3 * self.interval_s))
+        if self._last_pass_at is not None and now - self._last_pass_at > longest:
             self._spare_until = now + lease
         self._last_pass_at = now
         return self._spare_until is not None and now < self._spare_until
