@@ -15,7 +15,7 @@ from ..storage.ids import show_run_id
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
 from . import events, gate, outbox, store
 from .creation import Origin, create_run
-from .ending import end_run
+from .ending import end_run, freshness_now
 from .gate import Decision, Verdict
 from .request import RunRequest, on_stale_for
 from .status import RunStatus, StopReason
@@ -40,7 +40,7 @@ def admit(connection: Connection, run: Row[Any], deployment: Row[Any], *, now: d
     staleness.lapse_due(connection, graph.upstream_of(connection, [deployment.id]), now=now)
     decision = gate.decide(
         gate.look(connection, deployment.id),
-        freshness=_state(connection, deployment.id).freshness,
+        freshness=freshness_now(connection, deployment.id),
         on_stale=on_stale_for(request, Trigger(run.trigger), deployment.declaration.get("on_stale", {})),
         if_ready=request.if_ready or IfReady.RUN,
         actor=run.actor,
@@ -216,8 +216,3 @@ def _not_refreshable(connection: Connection, not_ready: Iterable[UUID], *, since
         else f"{row.key} was refreshed for this run, and its policy has lapsed all the same: its data are too old"
         for row in rows
     ]
-
-
-def _state(connection: Connection, deployment_id: UUID) -> Row[Any]:
-    query = sa.select(_STATE).where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
-    return connection.execute(query).one()

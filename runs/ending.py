@@ -62,7 +62,7 @@ def release_waiting(
         # Two upstreams that end at the same moment must see each other's removal.
         if store.get_run(connection, dependency.run_id, lock=True).status != RunStatus.WAITING:
             continue
-        is_ready = _freshness(connection, dependency.upstream_id) in READY
+        is_ready = freshness_now(connection, dependency.upstream_id) in READY
         if ended is not None and dependency.upstream_run_id == ended.id:
             # A run that completes while its own upstream moves leaves its deployment stale: the gate looks again
             # when the waiting run is claimed.
@@ -87,7 +87,7 @@ def release_orphans(connection: Connection, *, now: datetime) -> None:
 
 def _release(connection: Connection, run_id: UUID, *, now: datetime) -> None:
     run = store.get_run(connection, run_id)
-    if run.request.get("if_ready") == IfReady.SKIP and _freshness(connection, run.deployment_id) in READY:
+    if run.request.get("if_ready") == IfReady.SKIP and freshness_now(connection, run.deployment_id) in READY:
         # Early cutoff: what it waited for has made its deployment ready without it.
         end_run(
             connection,
@@ -124,7 +124,8 @@ def _refuse(connection: Connection, run_id: UUID, *, because: Row[Any], now: dat
         outbox.enqueue(connection, outbox.Topic.RESUME, run_id, dedupe_key=f"resume:{run_id}:{row.last_seq}", now=now)
 
 
-def _freshness(connection: Connection, deployment_id: UUID) -> Freshness:
+def freshness_now(connection: Connection, deployment_id: UUID) -> Freshness:
+    """Return the freshness of a deployment as this transaction sees it."""
     query = sa.select(_STATE.c.freshness).where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
     return Freshness(connection.execute(query).scalar_one())
 
