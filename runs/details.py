@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
 from pydantic import ConfigDict, ValidationError
 from sqlmodel import Field, SQLModel
 
@@ -32,6 +33,10 @@ class PipelineDetail(Detail):
     """Last data date of the version."""
     rows_inserted: int | None = None
     """New rows."""
+    first_data_date: date | None = None
+    """First data date of the version."""
+    rows_processed: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Rows that it looked at."""
 
 
 class ExperimentDetail(Detail):
@@ -39,6 +44,10 @@ class ExperimentDetail(Detail):
 
     rows_computed: int | None = None
     """Rows that the study looked at."""
+    start_date: date | None = None
+    """First data date of what it published."""
+    end_date: date | None = None
+    """Last data date of what it published."""
 
 
 class TrainingDetail(Detail):
@@ -50,6 +59,12 @@ class TrainingDetail(Detail):
     """Samples that it was fitted on."""
     validation_samples: int | None = None
     """Samples that it was judged on."""
+    start_date: date | None = None
+    """First data date of what it published."""
+    end_date: date | None = None
+    """Last data date of what it published."""
+    model_digest: str | None = None
+    """Digest of the fitted model's file."""
 
 
 class InferenceDetail(Detail):
@@ -59,6 +74,10 @@ class InferenceDetail(Detail):
     """Rows predicted."""
     model_version_id: UUID | None = Field(default=None, foreign_key="version.id")
     """The version of the model that predicted: the upstream of kind training."""
+    start_date: date | None = None
+    """First data date of what it published."""
+    end_date: date | None = None
+    """Last data date of what it published."""
 
 
 class MonitoringDetail(Detail):
@@ -68,6 +87,12 @@ class MonitoringDetail(Detail):
     """model_drift, data_quality or performance."""
     alerts: list[dict[str, Any]] | None = Field(default=None, sa_type=json_type())
     """What was raised."""
+    start_date: date | None = None
+    """First data date of what it published."""
+    end_date: date | None = None
+    """Last data date of what it published."""
+    reference_version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """The version that the watched data are compared with."""
 
 
 class PortfolioOptimizationDetail(Detail):
@@ -79,6 +104,14 @@ class PortfolioOptimizationDetail(Detail):
     """The limits that the weights obey."""
     turnover: float | None = None
     """Turnover of the last rebalance."""
+    start_date: date | None = None
+    """First data date of what it published."""
+    end_date: date | None = None
+    """Last data date of what it published."""
+    objective: str | None = None
+    """What is minimised or maximised."""
+    weights: dict[str, Any] | None = Field(default=None, sa_type=json_type())
+    """The last weights, asset -> share, when they are few."""
 
 
 class BacktestDetail(Detail):
@@ -90,6 +123,10 @@ class BacktestDetail(Detail):
     """Last day of the simulation."""
     num_trades: int | None = None
     """Trades made."""
+    initial_capital: float | None = None
+    """Capital on the first day, in the currency of the prices."""
+    benchmark: str | None = None
+    """What the returns are compared with."""
 
 
 class PipelineRun(PipelineDetail, table=True):

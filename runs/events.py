@@ -1,5 +1,7 @@
 """What can happen to a run: frozen records in the past tense, one discriminated union.
 
+What a body records itself is in `author_events`.
+
 Each round-trips through JSON: `kind` names the class, the rest is the payload. The number, the actor and the time
 belong to the log entry (`run_event`), not to the event.
 """
@@ -7,18 +9,12 @@ belong to the log entry (`run_event`), not to the event.
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from .author_events import RecordableEvent, RecordedEvent
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def payload(self) -> dict[str, Any]:
-        """Return the event's own facts, ready for JSON."""
-        return self.model_dump(mode="json", exclude={"kind"})
-
-
-class RunSubmitted(_Event):
+class RunSubmitted(RecordedEvent):
     """The run was recorded."""
 
     kind: Literal["run_submitted"] = "run_submitted"
@@ -26,14 +22,14 @@ class RunSubmitted(_Event):
     trigger_name: str | None = None
 
 
-class RunDispatched(_Event):
+class RunDispatched(RecordedEvent):
     """Prefect has a flow run for it."""
 
     kind: Literal["run_dispatched"] = "run_dispatched"
     flow_run_id: UUID
 
 
-class GateDecided(_Event):
+class GateDecided(RecordedEvent):
     """The gate looked at the upstreams."""
 
     kind: Literal["gate_decided"] = "gate_decided"
@@ -41,20 +37,20 @@ class GateDecided(_Event):
     reason: str
 
 
-class RunWaiting(_Event):
+class RunWaiting(RecordedEvent):
     """The run waits for upstreams."""
 
     kind: Literal["run_waiting"] = "run_waiting"
     upstreams: list[str]
 
 
-class RunReleased(_Event):
+class RunReleased(RecordedEvent):
     """No upstream holds the run back any more."""
 
     kind: Literal["run_released"] = "run_released"
 
 
-class RunStarted(_Event):
+class RunStarted(RecordedEvent):
     """A worker claimed the run and starts its body."""
 
     kind: Literal["run_started"] = "run_started"
@@ -63,7 +59,7 @@ class RunStarted(_Event):
     worker: str
 
 
-class ProgressReported(_Event):
+class ProgressReported(RecordedEvent):
     """The body said how far it is."""
 
     kind: Literal["progress_reported"] = "progress_reported"
@@ -71,15 +67,7 @@ class ProgressReported(_Event):
     label: str | None = None
 
 
-class AuthorEvent(_Event):
-    """Something that the flow's author records."""
-
-    kind: Literal["author_event"] = "author_event"
-    name: str
-    data: dict[str, Any] = Field(default_factory=dict)
-
-
-class AttemptFailed(_Event):
+class AttemptFailed(RecordedEvent):
     """The body raised, and Prefect will start another attempt."""
 
     kind: Literal["attempt_failed"] = "attempt_failed"
@@ -88,19 +76,38 @@ class AttemptFailed(_Event):
     message: str
 
 
-class CancelRequested(_Event):
+class CancelRequested(RecordedEvent):
     """Somebody asked for the run's cancellation."""
 
     kind: Literal["cancel_requested"] = "cancel_requested"
 
 
-class RunPaused(_Event):
+class CancelForced(RecordedEvent):
+    """The worker did not stop in time after its cancellation had been asked for."""
+
+    kind: Literal["cancel_forced"] = "cancel_forced"
+    after_s: float
+
+
+class PauseRequested(RecordedEvent):
+    """Somebody asked for the run's pause."""
+
+    kind: Literal["pause_requested"] = "pause_requested"
+
+
+class ResumeRequested(RecordedEvent):
+    """Somebody asked for the paused run to go on."""
+
+    kind: Literal["resume_requested"] = "resume_requested"
+
+
+class RunPaused(RecordedEvent):
     """The body was suspended; no worker holds the run."""
 
     kind: Literal["run_paused"] = "run_paused"
 
 
-class VersionPublished(_Event):
+class VersionPublished(RecordedEvent):
     """The run's result was published."""
 
     kind: Literal["version_published"] = "version_published"
@@ -111,14 +118,14 @@ class VersionPublished(_Event):
     """Deployments whose freshness changed with it: key -> new freshness."""
 
 
-class RunCompleted(_Event):
+class RunCompleted(RecordedEvent):
     """The run ended well."""
 
     kind: Literal["run_completed"] = "run_completed"
     stop_reason: str
 
 
-class RunFailed(_Event):
+class RunFailed(RecordedEvent):
     """The run ended with an error, or its worker was lost."""
 
     kind: Literal["run_failed"] = "run_failed"
@@ -127,21 +134,21 @@ class RunFailed(_Event):
     message: str | None = None
 
 
-class RunCancelled(_Event):
+class RunCancelled(RecordedEvent):
     """The run ended because somebody asked for it."""
 
     kind: Literal["run_cancelled"] = "run_cancelled"
     stop_reason: str
 
 
-class RunSkipped(_Event):
+class RunSkipped(RecordedEvent):
     """The run was not needed."""
 
     kind: Literal["run_skipped"] = "run_skipped"
     stop_reason: str
 
 
-class RunRefused(_Event):
+class RunRefused(RecordedEvent):
     """The gate did not let the run start."""
 
     kind: Literal["run_refused"] = "run_refused"
@@ -157,16 +164,19 @@ Event = Annotated[
     | RunReleased
     | RunStarted
     | ProgressReported
-    | AuthorEvent
     | AttemptFailed
     | CancelRequested
+    | CancelForced
+    | PauseRequested
+    | ResumeRequested
     | RunPaused
     | VersionPublished
     | RunCompleted
     | RunFailed
     | RunCancelled
     | RunSkipped
-    | RunRefused,
+    | RunRefused
+    | RecordableEvent,
     Field(discriminator="kind"),
 ]
 

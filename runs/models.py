@@ -1,7 +1,11 @@
 """The tables of the runs: the record, its typed details, its events, what it read, and what is to be sent.
 
 run ──1 pipeline_run | experiment_run | … (one detail table per run type, in `details`)
+ ├──1 run_usage        what its steps and counters add up to
  ├──< run_event        numbered from 1 without gaps
+ ├──< step             Prefect's task runs
+ ├──< run_message      messages, for flows that talk
+ ├──< checkpoint       states from which a later attempt goes on
  ├──< run_input        pinned and actually read versions
  ├──< run_dependency   upstreams that a waiting run waits for
  └──< metric           latest value per name
@@ -21,6 +25,12 @@ from .status import LEASED, TERMINAL
 
 def _in(statuses: frozenset[Any]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
+
+
+def _empty_object(column: str | None = None) -> dict[str, Any]:
+    """Return how a column of JSON is declared that is an empty object until somebody says more."""
+    options = {"server_default": "{}", **({"name": column} if column else {})}
+    return {"sa_type": json_type(), "default_factory": dict, "sa_column_kwargs": options}
 
 
 class Store(SQLModel, table=True):
@@ -66,6 +76,8 @@ class Run(SQLModel, table=True):
     """Reserved; empty."""
     type: str
     """PipelineRun, BacktestRun…: follows from the deployment's kind."""
+    kind: str = Field(default="", sa_column_kwargs={"server_default": sa.text("''")})
+    """The deployment's kind: refresh, backtest…"""
     trigger: str
     """A `Trigger`: what started it."""
     trigger_name: str | None = None
@@ -85,7 +97,23 @@ class Run(SQLModel, table=True):
     parameters: dict[str, Any] = Field(sa_type=json_type())
     """The flow's own parameters, secrets redacted."""
     request: dict[str, Any] = Field(sa_type=json_type())
-    """What Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
+    """The request's configuration, what Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
+    workflow: dict[str, Any] = Field(**_empty_object())
+    """The workflow's configuration: what the declaration, or whoever subscribed to it, says of the work."""
+    metadata_: dict[str, Any] = Field(**_empty_object("metadata"))
+    """Whatever the caller attaches; Freshline does not read it."""
+    background: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
+    """Nobody waits for it: false for a subflow and for a call in a script."""
+    subscription_id: UUID | None = None
+    """The standing order that it belongs to; inert."""
+    callback_url: str | None = None
+    """Who is to be told of its end; inert, like the three that follow."""
+    callback_sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When that was last tried."""
+    callback_status_code: int | None = None
+    """What the receiver answered."""
+    callback_error: str | None = None
+    """Why it could not be told."""
     outputs: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """What the body returned besides tables and numbers, such as a solver's status."""
     tags: list[str] = Field(sa_type=json_type())
@@ -118,6 +146,10 @@ class Run(SQLModel, table=True):
     """When the worker was last heard of."""
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When its cancellation was asked for."""
+    pause_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When its pause was asked for; null again when it has paused."""
+    resume_due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When Prefect is to start its next attempt."""
     progress: float | None = None
     """Share of the work that is done, 0 to 1."""
     error_type: str | None = None
@@ -125,13 +157,27 @@ class Run(SQLModel, table=True):
     error_message: str | None = None
     """Its message."""
     error_traceback: str | None = None
-    """Its traceback, cut to 20,000 characters."""
+    """The last 20,000 characters of its traceback."""
+    traceback_ref: str | None = None
+    """Name of the run's artifact that holds the whole traceback."""
+    git_commit: str | None = None
+    """Commit of the working directory that the body ran in; `+` behind it: with changes."""
+    code_digest: str | None = None
+    """Digest of the deployment's callables as they were deployed."""
+    environment_digest: str | None = None
+    """Digest of Python's version, the platform and every installed distribution."""
+    final_state_digest: str | None = None
+    """Digest of all that the run left: tables, files and outputs. Equal digests: an equal result."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     """When it was recorded."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When its body was first started."""
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When its status became terminal."""
+    duration_ns: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Nanoseconds from the first start of its body to its end, by the database's clock; null: it never started."""
+    first_output_ns: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Nanoseconds from the start of the last attempt to its first metric, table or file, by the worker's clock."""
     last_seq: int = 0
     """The number of its last event."""
 
@@ -152,6 +198,71 @@ class RunEvent(SQLModel, table=True):
     """Who did it."""
     at: datetime = Field(sa_type=UtcDateTime)
     """When, by the database's clock."""
+
+
+class Step(SQLModel, table=True):
+    """One task run of the run's flow, as Prefect reports it."""
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    task_run_id: UUID = Field(primary_key=True)
+    """Prefect's id."""
+    name: str
+    """The task run's name, such as `fit-0`."""
+    status: str
+    """A `StepStatus`."""
+    attempt: int = 0
+    """How often Prefect started it."""
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    duration_ns: int | None = Field(default=None, sa_type=sa.BigInteger)
+    """Nanoseconds that it ran, by Prefect's clock."""
+    message: str | None = None
+    """What Prefect says of its state."""
+    counters: dict[str, Any] = Field(**_empty_object())
+    """What the body counted in it: name -> number."""
+
+
+class RunUsage(SQLModel, table=True):
+    """What a run's steps and counters add up to."""
+
+    __tablename__ = "run_usage"
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    num_steps: int = 0
+    num_failed_steps: int = 0
+    step_ns: int = Field(default=0, sa_type=sa.BigInteger)
+    """Nanoseconds of all steps together."""
+    step_names: list[str] = Field(sa_type=json_type(), default_factory=list, sa_column_kwargs={"server_default": "[]"})
+    """The tasks that were used, each once, sorted."""
+    counters: dict[str, Any] = Field(**_empty_object())
+    """What was counted, in steps and outside of them: name -> number."""
+
+
+class RunMessage(SQLModel, table=True):
+    """One message of a run whose flow talks, such as with a model or a person."""
+
+    __tablename__ = "run_message"
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    number: int = Field(primary_key=True)
+    """The number of its `message_added` event: messages are in the order of the log."""
+    role: str
+    """Who speaks."""
+    content: str
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Checkpoint(SQLModel, table=True):
+    """A state that a body saved, so that a later attempt goes on from there."""
+
+    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
+    number: int = Field(primary_key=True)
+    """The number of its `checkpoint_saved` event: the highest is the newest."""
+    attempt: int
+    """The attempt that saved it."""
+    state: dict[str, Any] = Field(sa_type=json_type())
+    """What the body gave, as JSON."""
+    at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RunInput(SQLModel, table=True):

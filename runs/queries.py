@@ -79,7 +79,7 @@ class Queries:
             if deployment is not None:
                 found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
                 query = query.where(store.RUN.c.deployment_id == found.id)
-            return [(row.key, _run_of(row)) for row in connection.execute(query)]
+            return [(row.key, as_run(row)) for row in connection.execute(query)]
 
     def report(self, run_id: UUID | str) -> RunReport:
         """Return a run with its metrics, inputs and artifacts.
@@ -172,10 +172,6 @@ class Queries:
             if time.monotonic() > deadline:
                 raise FreshlineError(f"{show_run_id(wanted)} is still {row.status} after {timeout_s:g} s")
             time.sleep(_POLL_S)
-
-
-def _run_of(row: Any) -> Run:
-    return Run(**{column.name: row._mapping[column] for column in store.RUN.c})
 
 
 def _value(metric: Any) -> float:

@@ -25,6 +25,9 @@ from .models import Run
 from .request import REQUEST_PARAMETERS, RunRequest, read_request
 from .status import RunStatus, StopReason
 
+_ATTRIBUTE_OF = {"metadata": "metadata_"}
+"""Column -> attribute, where SQLModel needs the column's name for itself."""
+
 
 @dataclass(frozen=True)
 class RunExecutionService:
@@ -183,4 +186,4 @@ class RunExecutionService:
 
 def as_run(row: Any) -> Run:
     """Return a row of `run` as its typed record."""
-    return Run(**row._mapping)
+    return Run(**{_ATTRIBUTE_OF.get(name, name): value for name, value in row._mapping.items()})

@@ -94,6 +94,27 @@ def sources_of(target: RunStatus) -> frozenset[RunStatus]:
     return frozenset(status for status, following in TRANSITIONS.items() if target in following)
 
 
+class StepStatus(StrEnum):
+    """Where a step is: Prefect's state of its task run."""
+
+    PENDING = "pending"
+    """Prefect has not started it."""
+    RUNNING = "running"
+    """It runs."""
+    RETRYING = "retrying"
+    """It failed and Prefect will start it again."""
+    COMPLETED = "completed"
+    """It returned."""
+    CACHED = "cached"
+    """Its result was taken from Prefect's cache."""
+    FAILED = "failed"
+    """It raised."""
+    CRASHED = "crashed"
+    """Its process or infrastructure was lost."""
+    CANCELLED = "cancelled"
+    """It was cancelled, or its run ended before it did."""
+
+
 class StopReason(StrEnum):
     """Why a run ended; every terminal run has one."""
 
@@ -115,6 +136,10 @@ class StopReason(StrEnum):
     """Prefect did not start it in time, or ended it before its start."""
     NOT_DISPATCHED = "not_dispatched"
     """Prefect refused to create the flow run."""
+    TIMED_OUT = "timed_out"
+    """Prefect's time limit of the flow passed."""
+    WAITED_TOO_LONG = "waited_too_long"
+    """Its upstreams were not ready before its deadline."""
     CANCELLED_BY_USER = "cancelled_by_user"
     """Somebody cancelled it, here or in Prefect."""
     DELETED_IN_PREFECT = "deleted_in_prefect"
