@@ -93,6 +93,14 @@ class DeploymentSpec:
         text = json.dumps(declaration, sort_keys=True, separators=(",", ":"), default=_json_date)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def code_digest(self) -> str | None:
+        """The sha256 (hex) over the digests of the code; None for an external one."""
+        if not self.code_digests:
+            return None
+        text = json.dumps(dict(self.code_digests), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:

@@ -17,6 +17,9 @@ from . import details, events, store
 from .request import RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus
 
+_WORKFLOW = ("entrypoint", "callables", "parameters")
+"""What of a deployment's declaration configures the work."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -27,6 +30,8 @@ class Origin:
     trigger_name: str | None = None
     parent_id: UUID | None = None
     idempotency_key: str | None = None
+    background: bool = True
+    """Nobody waits for the run."""
     flow_run_id: UUID | None = None
     generation: int = 0
     retry_of: UUID | None = None
@@ -40,22 +45,27 @@ def create_run(
     parameters: Mapping[str, Any],
     request: RunRequest,
     tags: Iterable[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> Row[Any] | None:
-    """Insert a pending run with its detail row and first event; None when its key or flow run has one already."""
+    """Insert a pending run with its detail row and first event; None when its key or flow run has one already.
+
+    `detail` holds facts of the run's type that are known beforehand, validated (`details.valid_detail`).
+    """
     run_id = new_id()
     declaration = deployment.declaration
     resolved = resolve_if_ready(request, declaration.get("if_ready"))
     defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
-    inserted = store.insert_run(
+    inserted: Row[Any] | None = store.insert_run(
         connection,
         {
             "id": run_id,
             "tenant_id": deployment.tenant_id,
             "project": deployment.project,
             "deployment_id": deployment.id,
-            "partition": "",
             "type": details.run_type(deployment.kind),
+            "kind": deployment.kind,
             "trigger": origin.trigger,
             "trigger_name": origin.trigger_name,
             "actor": origin.actor,
@@ -70,17 +80,20 @@ def create_run(
             "idempotency_key": origin.idempotency_key,
             "request_sha256": request_sha256(deployment.key, parameters, request),
             "flow_run_id": origin.flow_run_id,
-            "attempt": 0,
+            "background": origin.background,
+            "workflow": {name: declaration[name] for name in _WORKFLOW if declaration.get(name)},
+            "metadata": dict(metadata or {}),
+            "code_digest": declaration.get("code_digest"),
         },
         [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)],
         actor=origin.actor,
         now=now,
     )
-    if not inserted:
+    if inserted is None:
         return None
     facts = {"update_mode": request.update_mode} if deployment.kind == DeploymentKind.REFRESH else {}
-    store.insert_detail(connection, deployment.kind, run_id, facts)
-    return store.get_run(connection, run_id)
+    store.insert_detail(connection, deployment.kind, run_id, {**facts, **(detail or {})})
+    return inserted
 
 
 def request_sha256(key: str, parameters: Mapping[str, Any], request: RunRequest) -> str:

@@ -27,10 +27,9 @@ def _in(statuses: frozenset[Any]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
-def _empty_object(column: str | None = None) -> dict[str, Any]:
-    """Return how a column of JSON is declared that is an empty object until somebody says more."""
-    options = {"server_default": "{}", **({"name": column} if column else {})}
-    return {"sa_type": json_type(), "default_factory": dict, "sa_column_kwargs": options}
+def _empty_object(**column: Any) -> Any:
+    """Return a column of JSON that is an empty object until somebody says more."""
+    return Field(sa_type=json_type(), default_factory=dict, sa_column_kwargs={"server_default": "{}", **column})
 
 
 class Store(SQLModel, table=True):
@@ -98,9 +97,9 @@ class Run(SQLModel, table=True):
     """The flow's own parameters, secrets redacted."""
     request: dict[str, Any] = Field(sa_type=json_type())
     """The request's configuration, what Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
-    workflow: dict[str, Any] = Field(**_empty_object())
+    workflow: dict[str, Any] = _empty_object()
     """The workflow's configuration: what the declaration, or whoever subscribed to it, says of the work."""
-    metadata_: dict[str, Any] = Field(**_empty_object("metadata"))
+    metadata_: dict[str, Any] = _empty_object(name="metadata")
     """Whatever the caller attaches; Freshline does not read it."""
     background: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
     """Nobody waits for it: false for a subflow and for a call in a script."""
@@ -218,7 +217,7 @@ class Step(SQLModel, table=True):
     """Nanoseconds that it ran, by Prefect's clock."""
     message: str | None = None
     """What Prefect says of its state."""
-    counters: dict[str, Any] = Field(**_empty_object())
+    counters: dict[str, Any] = _empty_object()
     """What the body counted in it: name -> number."""
 
 
@@ -234,7 +233,7 @@ class RunUsage(SQLModel, table=True):
     """Nanoseconds of all steps together."""
     step_names: list[str] = Field(sa_type=json_type(), default_factory=list, sa_column_kwargs={"server_default": "[]"})
     """The tasks that were used, each once, sorted."""
-    counters: dict[str, Any] = Field(**_empty_object())
+    counters: dict[str, Any] = _empty_object()
     """What was counted, in steps and outside of them: name -> number."""
 
 

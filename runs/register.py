@@ -81,6 +81,7 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
         declaration={
             "entrypoint": spec.entrypoint,
             "callables": dict(spec.callables),
+            "code_digest": spec.code_digest,
             "parameters": dict(spec.parameters),
             "if_ready": spec.if_ready,
             "renamed": dict(spec.renamed),

@@ -186,4 +186,4 @@ class RunExecutionService:
 
 def as_run(row: Any) -> Run:
     """Return a row of `run` as its typed record."""
-    return Run(**{_ATTRIBUTE_OF.get(name, name): value for name, value in row._mapping.items()})
+    return Run(**{_ATTRIBUTE_OF.get(name, name): value for name, value in row._asdict().items()})

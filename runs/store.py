@@ -7,6 +7,7 @@ Every function works in the caller's transaction.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 
 from ..lineage.models import Deployment
+from ..storage import faults
 from ..storage.errors import NotFound
+from ..storage.faults import Guard
 from ..storage.ids import show_run_id
+from ..storage.statement import Insert, Statement, insert_all, one_of, row_type
+from ..storage.words import DeploymentKind
 from .details import TABLE_OF
 from .events import Event
 from .models import Metric, Run, RunDependency, RunEvent, RunInput, Store
@@ -30,6 +35,85 @@ _STORE = Store.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _DEPENDENCY = RunDependency.__table__  # type: ignore[attr-defined]
 
+_ROW = row_type(column.name for column in RUN.c)
+_UNSET: Mapping[str, Any] = {
+    **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
+}  # fmt: skip
+
+_STORE_ID = Statement(lambda _: sa.select(_STORE.c.id))
+_INSERT_RUN = Statement(
+    lambda insert: insert(RUN).values({column: sa.bindparam(column.name) for column in RUN.c}).on_conflict_do_nothing()
+)
+_RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
+_LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
+_RUN_BY_KEY = Statement(
+    lambda _: sa.select(RUN).where(
+        RUN.c.tenant_id == sa.bindparam("tenant_id"), RUN.c.idempotency_key == sa.bindparam("key")
+    )
+)
+_NEWEST_OF_FLOW_RUN = Statement(
+    lambda _: (
+        sa.select(RUN)
+        .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
+        .order_by(RUN.c.generation.desc())
+        .limit(sa.literal_column("1"))
+    )
+)
+_IS_LEASED = Statement(
+    lambda _: (
+        sa.select(RUN.c.id)
+        .where(
+            RUN.c.deployment_id == sa.bindparam("deployment_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, LEASED)
+        )
+        .limit(sa.literal_column("1"))
+    )
+)
+_LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
+_INSERT_EVENT = insert_all(_EVENT)
+_INSERT_INPUT = insert_all(_INPUT)
+_DELETE_INPUTS = Statement(lambda _: sa.delete(_INPUT).where(_INPUT.c.run_id == sa.bindparam("run_id")))
+_MARK_READ = Statement(
+    lambda _: (
+        sa.update(_INPUT)
+        .where(
+            _INPUT.c.run_id == sa.bindparam("of_run"),
+            _INPUT.c.role == sa.bindparam("in_role"),
+            _INPUT.c.version_id == sa.bindparam("of_version"),
+        )
+        .values(read=sa.true())
+    )
+)
+_WAITS_FOR_RUN = Statement(
+    lambda _: (
+        sa.select(_DEPENDENCY)
+        .where(_DEPENDENCY.c.upstream_run_id == sa.bindparam("upstream_run_id"))
+        .order_by(_DEPENDENCY.c.run_id)
+    )
+)
+_WAITS_FOR_READY = Statement(
+    lambda _: (
+        sa.select(_DEPENDENCY)
+        .where(_DEPENDENCY.c.upstream_run_id.is_(None), _DEPENDENCY.c.upstream_id == sa.bindparam("upstream_id"))
+        .order_by(_DEPENDENCY.c.run_id)
+    )
+)
+
+
+def _upsert_metric(insert: Insert) -> sa.Executable:
+    row = insert(_METRIC).values({column.name: sa.bindparam(column.name) for column in _METRIC.c})
+    upsert: sa.Executable = row.on_conflict_do_update(
+        index_elements=[_METRIC.c.run_id, _METRIC.c.name],
+        set_={
+            "value": row.excluded.value,
+            "convention": sa.func.coalesce(row.excluded.convention, _METRIC.c.convention),
+            "at": row.excluded.at,
+        },
+    )
+    return upsert
+
+
+_UPSERT_METRIC = Statement(_upsert_metric)
+
 
 def insert_or_ignore(connection: Connection, table: sa.Table) -> Any:
     """Return `INSERT … ON CONFLICT DO NOTHING` for the connection's dialect."""
@@ -39,20 +123,23 @@ def insert_or_ignore(connection: Connection, table: sa.Table) -> Any:
 
 def store_id(connection: Connection) -> UUID:
     """Return the identity of this store."""
-    found: UUID = connection.execute(sa.select(_STORE.c.id)).scalar_one()
+    found: UUID | None = _STORE_ID.scalar(connection)
+    assert found is not None, "a store has its identity from the moment that it is made"
     return found
 
 
 def insert_run(
     connection: Connection, values: Mapping[str, Any], events: Sequence[Event], *, actor: str, now: datetime
-) -> bool:
-    """Insert a run with its first events; return False when its key or flow run has one already."""
-    row = {**values, "created_at": now, "last_seq": len(events)}
-    insert = insert_or_ignore(connection, RUN).values(row).returning(RUN.c.id)
-    if connection.execute(insert).first() is None:
-        return False
-    _insert_events(connection, values["id"], events, last_seq=len(events), actor=actor, now=now)
-    return True
+) -> Any | None:
+    """Insert a run with its first events; return its row, or None when its key or flow run has one already.
+
+    `values` holds a value for every column but those that follow from here.
+    """
+    row = _ROW(**{**_UNSET, **values, "created_at": now, "last_seq": len(events)})
+    if _INSERT_RUN.run(connection, **row._asdict()) == 0:
+        return None
+    _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
+    return row
 
 
 def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[Any]:
@@ -61,8 +148,7 @@ def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[
     Raises:
         NotFound: there is no such run.
     """
-    query = sa.select(RUN).where(RUN.c.id == run_id)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    row: Row[Any] | None = (_LOCK_RUN if lock else _RUN_BY_ID).first(connection, run_id=run_id)
     if row is None:
         raise NotFound("run", show_run_id(run_id))
     return row
@@ -70,19 +156,17 @@ def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[
 
 def find_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
     """Return the run's row, or None."""
-    return connection.execute(sa.select(RUN).where(RUN.c.id == run_id)).one_or_none()
+    return _RUN_BY_ID.first(connection, run_id=run_id)
 
 
 def run_by_key(connection: Connection, key: str, *, tenant_id: str) -> Row[Any] | None:
     """Return the run that was submitted with this idempotency key."""
-    query = sa.select(RUN).where(RUN.c.tenant_id == tenant_id, RUN.c.idempotency_key == key)
-    return connection.execute(query).one_or_none()
+    return _RUN_BY_KEY.first(connection, tenant_id=tenant_id, key=key)
 
 
 def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any] | None:
     """Return the run of the highest generation that this flow run has."""
-    query = sa.select(RUN).where(RUN.c.flow_run_id == flow_run_id).order_by(RUN.c.generation.desc()).limit(1)
-    return connection.execute(query).one_or_none()
+    return _NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -123,25 +207,21 @@ def transition(
     With `held_fence`, only the holder of that fence may do it; with `lease_before`, only while the lease is older.
     A status without a lease clears the lease.
     """
-    allowed = [RUN.c.id == run_id, RUN.c.status.in_(sorted(sources_of(target)))]
-    if held_fence is not None:
-        allowed.append(RUN.c.fence == held_fence)
-    if lease_before is not None:
-        allowed.append(RUN.c.lease_until < lease_before)
     if target not in LEASED:
         values |= {"lease_until": None, "lease_owner": None}
     if target.is_terminal:
         values["ended_at"] = now
-    update = (
-        sa.update(RUN)
-        .where(*allowed)
-        .values(status=target, last_seq=RUN.c.last_seq + len(events), **values)
-        .returning(RUN)
+    return _update(
+        connection,
+        run_id,
+        events,
+        {"status": target, **values},
+        sources=sources_of(target),
+        actor=actor,
+        now=now,
+        held_fence=held_fence,
+        lease_before=lease_before,
     )
-    row = connection.execute(update).one_or_none()
-    if row is not None:
-        _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
-    return row
 
 
 def change(
@@ -158,14 +238,13 @@ def change(
 
     With `held_fence`, only the holder of that fence may do it, and only while it holds the lease.
     """
-    allowed = [RUN.c.id == run_id, RUN.c.ended_at.is_(None)]
-    if held_fence is not None:
-        allowed += [RUN.c.fence == held_fence, RUN.c.status.in_(sorted(LEASED))]
-    update = sa.update(RUN).where(*allowed).values(last_seq=RUN.c.last_seq + len(events), **values).returning(RUN)
-    row = connection.execute(update).one_or_none()
-    if row is not None:
-        _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
-    return row
+    sources = LEASED if held_fence is not None else ACTIVE
+    return _update(connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence)
+
+
+def has_leased_run(connection: Connection, deployment_id: UUID) -> bool:
+    """Return whether a worker executes a run of this deployment."""
+    return _IS_LEASED.first(connection, deployment_id=deployment_id) is not None
 
 
 def deployment_key(connection: Connection, deployment_id: UUID) -> str:
@@ -182,25 +261,21 @@ def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[R
 
 def write_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace what the run has pinned: rows of role, upstream_id, version_id, pinned, read."""
-    connection.execute(sa.delete(_INPUT).where(_INPUT.c.run_id == run_id))
-    if rows:
-        connection.execute(sa.insert(_INPUT), [{"run_id": run_id, **row} for row in rows])
+    _DELETE_INPUTS.run(connection, run_id=run_id)
+    add_inputs(connection, run_id, rows)
+
+
+def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Record what a run has pinned or read: rows of role, upstream_id, version_id, pinned, read."""
+    _INSERT_INPUT.run_many(connection, [{"run_id": run_id, **row} for row in rows])
 
 
 def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
     """Record what the body read: rows of role, upstream_id, version_id. One that was not pinned is added."""
     for read in reads:
-        known = connection.execute(
-            sa.update(_INPUT)
-            .where(
-                _INPUT.c.run_id == run_id,
-                _INPUT.c.role == read["role"],
-                _INPUT.c.version_id == read["version_id"],
-            )
-            .values(read=True)
-        )
-        if known.rowcount == 0:
-            connection.execute(sa.insert(_INPUT).values(run_id=run_id, pinned=False, read=True, **read))
+        found = _MARK_READ.run(connection, of_run=run_id, in_role=read["role"], of_version=read["version_id"])
+        if found == 0:
+            add_inputs(connection, run_id, [{**read, "pinned": False, "read": True}])
 
 
 def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
@@ -210,19 +285,7 @@ def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
 
 def write_metrics(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
     """Insert or replace latest values: rows of name, value (NaN is null) and convention."""
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(_METRIC)
-    upsert = insert.on_conflict_do_update(
-        index_elements=[_METRIC.c.run_id, _METRIC.c.name],
-        set_={
-            "value": insert.excluded.value,
-            "convention": sa.func.coalesce(insert.excluded.convention, _METRIC.c.convention),
-            "at": insert.excluded.at,
-        },
-    )
-    connection.execute(upsert, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
+    _UPSERT_METRIC.run_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
 
 
 def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]]:
@@ -233,14 +296,13 @@ def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Insert the run's row in the table of its type."""
-    connection.execute(sa.insert(TABLE_OF[kind].__table__).values(run_id=run_id, **facts))  # type: ignore[attr-defined]
+    _detail_insert(DeploymentKind(kind), tuple(facts)).run(connection, run_id=run_id, **facts)
 
 
 def update_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Change the run's row in the table of its type."""
-    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
     if facts:
-        connection.execute(sa.update(table).where(table.c.run_id == run_id).values(dict(facts)))
+        _detail_update(DeploymentKind(kind), tuple(facts)).run(connection, of_run=run_id, **facts)
 
 
 def detail_of(connection: Connection, kind: Any, run_id: UUID) -> Row[Any]:
@@ -266,10 +328,10 @@ def dependencies_on(
     connection: Connection, *, run_id: UUID | None = None, upstream_ids: Iterable[UUID] = ()
 ) -> list[Row[Any]]:
     """Return what waits for this run, or waits for one of these deployments without a run that refreshes it."""
-    condition = sa.and_(_DEPENDENCY.c.upstream_run_id.is_(None), _DEPENDENCY.c.upstream_id.in_(list(upstream_ids)))
-    if run_id is not None:
-        condition = sa.or_(condition, _DEPENDENCY.c.upstream_run_id == run_id)
-    return list(connection.execute(sa.select(_DEPENDENCY).where(condition).order_by(_DEPENDENCY.c.run_id)))
+    found = [] if run_id is None else _WAITS_FOR_RUN.rows(connection, upstream_run_id=run_id)
+    for upstream_id in upstream_ids:
+        found += _WAITS_FOR_READY.rows(connection, upstream_id=upstream_id)
+    return sorted(found, key=lambda row: (row.run_id, row.upstream_id))
 
 
 def awaited_upstreams(connection: Connection) -> set[UUID]:
@@ -287,7 +349,7 @@ def orphaned_waits(connection: Connection) -> tuple[set[UUID], list[UUID]]:
         .where(upstream.c.ended_at.is_not(None))
     )
     waits = sa.exists().where(_DEPENDENCY.c.run_id == RUN.c.id)
-    free = sa.select(RUN.c.id).where(RUN.c.status == "waiting", ~waits).order_by(RUN.c.id)
+    free = sa.select(RUN.c.id).where(RUN.c.ended_at.is_(None), RUN.c.status == "waiting", ~waits).order_by(RUN.c.id)
     return set(connection.execute(ended).scalars()), list(connection.execute(free).scalars())
 
 
@@ -308,14 +370,80 @@ def remove_dependency(connection: Connection, run_id: UUID, upstream_id: UUID) -
     return left
 
 
+def _update(
+    connection: Connection,
+    run_id: UUID,
+    events: Sequence[Event],
+    values: Mapping[str, Any],
+    *,
+    sources: frozenset[RunStatus],
+    actor: str,
+    now: datetime,
+    held_fence: int | None = None,
+    lease_before: datetime | None = None,
+) -> Row[Any] | None:
+    """Change the run's row if it is in one of these statuses, and write the events with the numbers that it gave."""
+    guards: dict[str, Any] = {}
+    if held_fence is not None and faults.is_on(Guard.FENCE):
+        guards["held_fence"] = held_fence
+    if lease_before is not None:
+        guards["lease_before"] = lease_before
+    counted: dict[str, Any] = {"count": len(events)}
+    if not faults.is_on(Guard.EVENT_COUNTER):
+        counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
+    update = _update_statement(sources, tuple(values), tuple(guards), tuple(counted))
+    row: Row[Any] | None = update.first(
+        connection, run_id=run_id, **guards, **counted, **{f"new_{k}": v for k, v in values.items()}
+    )
+    if row is not None:
+        _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
+    return row
+
+
+@lru_cache(maxsize=256)
+def _update_statement(
+    sources: frozenset[RunStatus], columns: tuple[str, ...], guards: tuple[str, ...], counted: tuple[str, ...]
+) -> Statement:
+    def build(_: Insert) -> sa.Executable:
+        allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
+        if "held_fence" in guards:
+            allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
+        if "lease_before" in guards:
+            allowed.append(RUN.c.lease_until < sa.bindparam("lease_before"))
+        before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
+        values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
+        values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
+        return sa.update(RUN).where(*allowed).values(values).returning(RUN)
+
+    return Statement(build)
+
+
+@lru_cache(maxsize=64)
+def _detail_insert(kind: DeploymentKind, columns: tuple[str, ...]) -> Statement:
+    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
+    return Statement(lambda _: sa.insert(table).values({name: sa.bindparam(name) for name in ("run_id", *columns)}))
+
+
+@lru_cache(maxsize=64)
+def _detail_update(kind: DeploymentKind, columns: tuple[str, ...]) -> Statement:
+    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
+    return Statement(
+        lambda _: (
+            sa.update(table)
+            .where(table.c.run_id == sa.bindparam("of_run"))
+            .values({name: sa.bindparam(name) for name in columns})
+        )
+    )
+
+
 def _insert_events(
     connection: Connection, run_id: UUID, events: Sequence[Event], *, last_seq: int, actor: str, now: datetime
 ) -> None:
     if not events:
         return
     first = last_seq - len(events) + 1
-    connection.execute(
-        sa.insert(_EVENT),
+    _INSERT_EVENT.run_many(
+        connection,
         [
             {
                 "run_id": run_id,

@@ -102,6 +102,7 @@ class Database:
         pool_size: int = 10,
     ) -> None:
         self.engine = _make_engine(url, sqlite_synchronous=sqlite_synchronous, pool_size=pool_size)
+        self._writing = self.engine.execution_options(freshline_immediate=True)
         self.dialect: str = self.engine.dialect.name
         self._clock = clock
 
@@ -112,7 +113,7 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with self._connect() as connection, connection.begin():
+        with _connected(self.engine) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -123,7 +124,7 @@ class Database:
             StoreUnavailable: the database cannot be reached.
         """
         # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
-        with self._connect() as connection, connection.execution_options(freshline_immediate=True).begin():
+        with _connected(self._writing) as connection, connection.begin():
             yield connection
 
     def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False) -> T:
@@ -166,15 +167,16 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
-    @contextmanager
-    def _connect(self) -> Iterator[Connection]:
-        try:
-            connection = self.engine.connect()
-        except exc.OperationalError as error:
-            shown = self.engine.url.render_as_string(hide_password=True)
-            raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
-        with connection:
-            yield connection
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    try:
+        connection = engine.connect()
+    except exc.OperationalError as error:
+        shown = engine.url.render_as_string(hide_password=True)
+        raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
+    with connection:
+        yield connection
 
 
 def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine:
@@ -215,7 +217,13 @@ def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         options: Mapping[str, Any] = connection.get_execution_options()
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("freshline_immediate") else "BEGIN")
+        text = "BEGIN IMMEDIATE" if options.get("freshline_immediate") else "BEGIN"
+        raw: Any = connection.connection.driver_connection
+        try:
+            # Straight to the driver: this is the most frequent statement of all.
+            raw.execute(text)
+        except sqlite3.Error as error:
+            raise exc.DBAPIError.instance(text, None, error, sqlite3.Error) from error
 
 
 def _use_wal(cursor: Any) -> None:

@@ -62,7 +62,7 @@ def run(database):
 
 def place(connection, run_id, status):
     """Put a run into a status by force, as no transition may: the row is written anew."""
-    row = {**store.get_run(connection, run_id)._mapping, "status": status}
+    row = {**store.get_run(connection, run_id)._asdict(), "status": status}
     row["lease_until"] = START if status in LEASED else None
     if status in TERMINAL:
         row |= {"ended_at": START, "stop_reason": StopReason.ERROR}

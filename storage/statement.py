@@ -1,0 +1,161 @@
+"""Statements that are written once, compiled once per database, and handed to the driver as they are.
+
+The life of a run is some forty small statements. Built anew each time, most of that life would go into building them;
+a `Statement` keeps the compiled text and the conversions of its parameters and columns. What it is made of is ordinary
+SQLAlchemy, so that both databases and the declared types stay in one place. A statement with lists of any length, or
+one that is rarely run, is better given to `connection.execute`.
+"""
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+Convert = Callable[[Any], Any]
+Insert = Callable[..., Any]
+"""`sqlite.insert` or `postgresql.insert`: the two that know ON CONFLICT and RETURNING."""
+
+
+class Statement:
+    """One statement with named parameters.
+
+    `build` gets the database's own `insert`, and returns the statement as SQLAlchemy has it.
+    """
+
+    __slots__ = ("_build", "_compiled")
+
+    def __init__(self, build: Callable[[Insert], sa.Executable]) -> None:
+        self._build = build
+        self._compiled: dict[str, _Compiled] = {}
+
+    def rows(self, connection: Connection, **parameters: Any) -> list[Any]:
+        """Run it and return its rows: named tuples, in the database's order."""
+        compiled = self._for(connection)
+        cursor = compiled.run(connection, parameters)
+        return compiled.converted(cursor, cursor.fetchall())
+
+    def first(self, connection: Connection, **parameters: Any) -> Any | None:
+        """Run it and return its first row, or None."""
+        compiled = self._for(connection)
+        cursor = compiled.run(connection, parameters)
+        row = cursor.fetchone()
+        return None if row is None else compiled.converted(cursor, [row])[0]
+
+    def scalar(self, connection: Connection, **parameters: Any) -> Any | None:
+        """Run it and return the first column of its first row, or None."""
+        row = self.first(connection, **parameters)
+        return None if row is None else row[0]
+
+    def run(self, connection: Connection, **parameters: Any) -> int:
+        """Run it and return how many rows it changed."""
+        count: int = self._for(connection).run(connection, parameters).rowcount
+        return count
+
+    def run_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Run it once for each set of parameters."""
+        if parameters:
+            self._for(connection).run_many(connection, parameters)
+
+    def _for(self, connection: Connection) -> "_Compiled":
+        dialect = connection.dialect
+        found = self._compiled.get(dialect.name)
+        if found is None:
+            insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+            found = self._compiled[dialect.name] = _Compiled(self._build(insert), dialect)
+        return found
+
+
+def insert_all(table: sa.Table, *, without: Iterable[str] = ()) -> Statement:
+    """Return the insertion of one whole row: a parameter for every column, but for those that the database fills."""
+    left_out = set(without)
+    return Statement(
+        lambda _: sa.insert(table).values(
+            {column.name: sa.bindparam(column.name) for column in table.c if column.name not in left_out}
+        )
+    )
+
+
+def one_of(column: sa.ColumnElement[Any], words: Iterable[str]) -> sa.ColumnElement[bool]:
+    """Return `column IN ('a', 'b')` with the words in the text: partial indexes match, and nothing is expanded."""
+    listed = ", ".join(f"'{word}'" for word in sorted(words))
+    return column.op("IN", is_comparison=True)(sa.literal_column(f"({listed})"))
+
+
+def row_type(names: Iterable[str]) -> Any:
+    """Return the class of named tuples with these fields."""
+    make: Any = namedtuple  # its own types want the names in the text
+    return make("Row", list(names), rename=True)
+
+
+class _Compiled:
+    """A statement's text for one database."""
+
+    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
+        compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
+        self._text = str(compiled)
+        self._names: list[str] | None = compiled.positiontup if compiled.positional else None
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._binds: list[tuple[str, Convert]] = list(compiled._bind_processors.items())
+        self._dialect = dialect
+        self._columns: Sequence[Any] = compiled._result_columns or ()
+        self._row = row_type(column.keyname for column in self._columns)
+        self._converts: list[tuple[int, Convert]] | None = None
+
+    def run(self, connection: Connection, parameters: dict[str, Any]) -> Any:
+        raw: Any = connection.connection.driver_connection
+        cursor = raw.cursor()
+        try:
+            cursor.execute(self._text, self._bound(parameters))
+        except Exception as error:
+            raise _translated(error, connection, self._text) from error
+        return cursor
+
+    def run_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
+        raw: Any = connection.connection.driver_connection
+        try:
+            raw.cursor().executemany(self._text, [self._bound(dict(one)) for one in parameters])
+        except Exception as error:
+            raise _translated(error, connection, self._text) from error
+
+    def converted(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
+        if self._converts is None:
+            # Only a result says how the driver gives it: some conversions depend on that.
+            given = [about[1] for about in cursor.description]
+            self._converts = [
+                (position, convert)
+                for position, (column, code) in enumerate(zip(self._columns, given, strict=True))
+                if (convert := column.type._cached_result_processor(self._dialect, code)) is not None
+            ]
+        made = []
+        for row in rows:
+            values = list(row)
+            for position, convert in self._converts:
+                if values[position] is not None:
+                    values[position] = convert(values[position])
+            made.append(self._row._make(values))
+        return made
+
+    def _bound(self, parameters: dict[str, Any]) -> Any:
+        if self._fixed:
+            parameters = {**self._fixed, **parameters}
+        for name, convert in self._binds:
+            parameters[name] = convert(parameters[name])
+        return parameters if self._names is None else [parameters[name] for name in self._names]
+
+
+def _translated(error: Exception, connection: Connection, text: str) -> Exception:
+    """Return the driver's error as SQLAlchemy's own, which says whether the connection is lost."""
+    dialect: Any = connection.dialect
+    if not isinstance(error, dialect.dbapi.Error):
+        return error
+    lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)
+    if lost:
+        connection.invalidate(error)
+    translated: Exception = exc.DBAPIError.instance(
+        text, None, error, dialect.dbapi.Error, connection_invalidated=lost, dialect=dialect
+    )
+    return translated
