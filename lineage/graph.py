@@ -12,32 +12,44 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ..storage.errors import InvalidInput
+from ..storage.statement import Sql, Statement
 from .models import Deployment, Edge
 
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 
+def _closure(sql: Sql, *, near: sa.Column[UUID], far: sa.Column[UUID]) -> sa.Executable:
+    # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
+    reached = sa.select(far.label("id")).where(sql.among(near, "start")).cte("reached", recursive=True)
+    reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
+    return sa.select(reached.c.id)
+
+
+_DOWNSTREAM = Statement(lambda sql: _closure(sql, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id))
+_UPSTREAM = Statement(lambda sql: _closure(sql, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id))
+_EDGES_INTO = Statement(
+    lambda sql: (
+        sa.select(_EDGE).where(sql.among(_EDGE.c.deployment_id, "ids")).order_by(_EDGE.c.deployment_id, _EDGE.c.role)
+    )
+)
+
+
 def downstream_of(connection: Connection, deployment_ids: Iterable[UUID]) -> set[UUID]:
     """Return all deployments that read these, directly or through others; without the given ones."""
     start = set(deployment_ids)
-    return _closure(connection, start, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id) - start
+    return {row.id for row in _DOWNSTREAM.rows(connection, start=start)} - start if start else set()
 
 
 def upstream_of(connection: Connection, deployment_ids: Iterable[UUID]) -> set[UUID]:
     """Return all deployments that these read, directly or through others; without the given ones."""
     start = set(deployment_ids)
-    return _closure(connection, start, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id) - start
+    return {row.id for row in _UPSTREAM.rows(connection, start=start)} - start if start else set()
 
 
 def edges_into(connection: Connection, deployment_ids: Collection[UUID]) -> list[Any]:
     """Return the edges whose downstream is one of these: rows of `edge`, ordered by downstream and role."""
-    query = (
-        sa.select(_EDGE)
-        .where(_EDGE.c.deployment_id.in_(list(deployment_ids)))
-        .order_by(_EDGE.c.deployment_id, _EDGE.c.role)
-    )
-    return list(connection.execute(query))
+    return _EDGES_INTO.rows(connection, ids=list(deployment_ids))
 
 
 def batches(upstreams: Mapping[UUID, Collection[UUID]]) -> list[list[UUID]]:
@@ -79,12 +91,3 @@ def refuse_cycle(connection: Connection) -> None:
         keys = {row.id: row.key for row in connection.execute(query)}
         shown = " -> ".join(keys.get(node, str(node)) for node in path)
         raise InvalidInput(f"these deployments would read each other in a cycle: {shown}") from None
-
-
-def _closure(connection: Connection, start: set[UUID], *, near: sa.Column[UUID], far: sa.Column[UUID]) -> set[UUID]:
-    if not start:
-        return set()
-    # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
-    reached = sa.select(far.label("id")).where(near.in_(list(start))).cte("reached", recursive=True)
-    reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
-    return set(connection.execute(sa.select(reached.c.id)).scalars())

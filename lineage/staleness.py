@@ -8,6 +8,7 @@ Lock first, read afterwards: the states of the affected deployments are locked i
 that reach the same deployments follow one another instead of deadlocking or overwriting each other's view.
 """
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +18,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from ..storage import faults
+from ..storage.faults import Guard
+from ..storage.statement import Statement, insert_all
 from . import graph
 from .models import Cause, CauseKind, Deployment, DeploymentState, Freshness, Version, VersionInput
 
@@ -25,6 +29,68 @@ _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _INPUT = VersionInput.__table__  # type: ignore[attr-defined]
 _CAUSE = Cause.__table__  # type: ignore[attr-defined]
+
+
+_IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
+_LOCK_STATES = Statement(
+    lambda sql: (
+        sa.select(_STATE.c.deployment_id)
+        .where(sql.among(_STATE.c.deployment_id, "ids"))
+        .order_by(_STATE.c.deployment_id)
+        .with_for_update(key_share=True)
+    )
+)
+_LOCK_STATE = Statement(
+    lambda _: (
+        sa.select(_STATE.c.deployment_id)
+        .where(_STATE.c.deployment_id == sa.bindparam("of_deployment"))
+        .with_for_update(key_share=True)
+    )
+)
+_LAPSED = Statement(
+    lambda sql: sa.select(_STATE.c.deployment_id).where(
+        sql.among(_STATE.c.deployment_id, "ids"),
+        _STATE.c.lapses_at <= sa.bindparam("now"),
+        _STATE.c.freshness != sa.literal_column(f"'{Freshness.STALE}'"),
+    )
+)
+_FACTS = Statement(
+    lambda sql: (
+        sa.select(
+            _STATE.c.deployment_id,
+            _STATE.c.version_id,
+            _STATE.c.freshness,
+            _STATE.c.source_delayed,
+            _STATE.c.lapses_at,
+            _DEPLOYMENT.c.key,
+            _DEPLOYMENT.c.declaration_digest,
+            _DEPLOYMENT.c.retired_at,
+            _VERSION.c.digest,
+            _VERSION.c.run_id,
+            _VERSION.c.declaration_digest.label("built_with"),
+        )
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
+        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+        .where(sql.among(_STATE.c.deployment_id, "ids"), _STATE.c.partition == "")
+    )
+)
+_READS = Statement(
+    lambda sql: (
+        sa.select(_INPUT.c.version_id, _INPUT.c.role, _VERSION.c.id, _VERSION.c.digest, _VERSION.c.withdrawn_at)
+        .join(_VERSION, _VERSION.c.id == _INPUT.c.input_version_id)
+        .where(sql.among(_INPUT.c.version_id, "ids"))
+    )
+)
+_CAUSES = Statement(lambda sql: sa.select(_CAUSE).where(sql.among(_CAUSE.c.deployment_id, "ids")))
+_SET_FRESHNESS = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(freshness=sa.bindparam("new_freshness")))
+_INSERT_CAUSE = insert_all(_CAUSE)
+_DELETE_CAUSE = Statement(
+    lambda _: sa.delete(_CAUSE).where(
+        _CAUSE.c.deployment_id == sa.bindparam("of_deployment"),
+        _CAUSE.c.kind == sa.bindparam("of_kind"),
+        _CAUSE.c.role == sa.bindparam("of_role"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +197,7 @@ class Change:
     """A deployment whose freshness changed."""
 
     deployment_id: UUID
+    key: str
     before: Freshness
     after: Freshness
 
@@ -149,27 +216,27 @@ def lock_affected(
     while (reached := start | graph.downstream_of(connection, start)) - affected:
         affected = reached
         lock_states(connection, affected | also)
+        if connection.dialect.name == "sqlite":
+            break
     return sorted(affected)
 
 
 def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
-    """Lock the states of these deployments, in id order."""
-    connection.execute(
-        sa.select(_STATE.c.deployment_id)
-        .where(_STATE.c.deployment_id.in_(list(deployment_ids)))
-        .order_by(_STATE.c.deployment_id)
-        .with_for_update(key_share=True)
-    ).fetchall()
+    """Lock the states of these deployments, in id order. SQLite has one lock only, which this transaction holds."""
+    if connection.dialect.name == "sqlite":
+        return
+    if faults.is_on(Guard.LOCK_ORDER):
+        _LOCK_STATES.rows(connection, ids=sorted(deployment_ids))
+        return
+    disordered = list(deployment_ids)
+    random.shuffle(disordered)
+    for one in disordered:
+        _LOCK_STATE.rows(connection, of_deployment=one)
 
 
 def lapse_due(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:
     """Turn the policies of these deployments that have lapsed by now into causes; return what changed."""
-    due = sa.select(_STATE.c.deployment_id).where(
-        _STATE.c.deployment_id.in_(list(deployment_ids)),
-        _STATE.c.lapses_at <= now,
-        _STATE.c.freshness != Freshness.STALE,
-    )
-    lapsed = list(connection.execute(due).scalars())
+    lapsed = [row.deployment_id for row in _LAPSED.rows(connection, ids=list(deployment_ids), now=now)]
     return propagate(connection, lapsed, now=now) if lapsed else []
 
 
@@ -193,8 +260,8 @@ def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime
             _write_causes(connection, node, found, stored.get(node, {}), now=now)
             before = facts[node].freshness
             if after != before:
-                connection.execute(sa.update(_STATE).where(_STATE.c.deployment_id == node).values(freshness=after))
-                changes.append(Change(node, before, after))
+                _SET_FRESHNESS.run(connection, of_deployment=node, new_freshness=after)
+                changes.append(Change(node, facts[node].key, before, after))
             # What comes next in the order sees this result.
             upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
     return changes
@@ -202,6 +269,7 @@ def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime
 
 @dataclass(frozen=True)
 class _Loaded(DeploymentFacts):
+    key: str = ""
     freshness: Freshness = Freshness.NOT_INITIALIZED
 
 
@@ -212,24 +280,9 @@ def _load(
     for edge in graph.edges_into(connection, affected):
         roles[edge.deployment_id][edge.role] = edge.upstream_id
     involved = set(affected) | {upstream for by_role in roles.values() for upstream in by_role.values()}
-    rows = connection.execute(
-        sa.select(
-            _STATE.c.deployment_id,
-            _STATE.c.version_id,
-            _STATE.c.freshness,
-            _STATE.c.source_delayed,
-            _STATE.c.lapses_at,
-            _DEPLOYMENT.c.declaration_digest,
-            _DEPLOYMENT.c.retired_at,
-            _VERSION.c.digest,
-            _VERSION.c.run_id,
-            _VERSION.c.declaration_digest.label("built_with"),
-        )
-        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
-        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-        .where(_STATE.c.deployment_id.in_(involved), _STATE.c.partition == "")
-    ).fetchall()
-    reads = _inputs_of(connection, [row.version_id for row in rows if row.version_id is not None])
+    rows = _FACTS.rows(connection, ids=involved)
+    # What a version read matters for the roles that its deployment has now.
+    reads = _inputs_of(connection, [row.version_id for row in rows if roles.get(row.deployment_id) and row.version_id])
     upstreams = {
         row.deployment_id: UpstreamFacts(
             digest=row.digest,
@@ -248,6 +301,7 @@ def _load(
             source_delayed=row.source_delayed,
             upstreams=roles[row.deployment_id],
             inputs=reads.get(row.version_id, {}),
+            key=row.key,
             freshness=Freshness(row.freshness),
         )
         for row in rows
@@ -258,11 +312,7 @@ def _load(
 
 def _inputs_of(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID, dict[str, InputFacts]]:
     reads: dict[UUID, dict[str, InputFacts]] = {}
-    for row in connection.execute(
-        sa.select(_INPUT.c.version_id, _INPUT.c.role, _VERSION.c.id, _VERSION.c.digest, _VERSION.c.withdrawn_at)
-        .join(_VERSION, _VERSION.c.id == _INPUT.c.input_version_id)
-        .where(_INPUT.c.version_id.in_(version_ids))
-    ):
+    for row in _READS.rows(connection, ids=version_ids) if version_ids else ():
         withdrawn = row.id if row.withdrawn_at is not None else None
         reads.setdefault(row.version_id, {})[row.role] = InputFacts(row.digest, withdrawn)
     return reads
@@ -270,7 +320,7 @@ def _inputs_of(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID
 
 def _stored_causes(connection: Connection, affected: Sequence[UUID]) -> dict[UUID, dict[tuple[str, str], Any]]:
     stored: dict[UUID, dict[tuple[str, str], Any]] = {}
-    for row in connection.execute(sa.select(_CAUSE).where(_CAUSE.c.deployment_id.in_(affected))):
+    for row in _CAUSES.rows(connection, ids=affected):
         stored.setdefault(row.deployment_id, {})[row.kind, row.role] = row
     return stored
 
@@ -288,25 +338,22 @@ def _write_causes(
         cause = wanted.get(key)
         if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
             kind, role = key
-            connection.execute(
-                sa.delete(_CAUSE).where(_CAUSE.c.deployment_id == node, _CAUSE.c.kind == kind, _CAUSE.c.role == role)
-            )
+            _DELETE_CAUSE.run(connection, of_deployment=node, of_kind=kind, of_role=role)
         else:
             del wanted[key]
-    if wanted:
-        connection.execute(
-            sa.insert(_CAUSE),
-            [
-                {
-                    "deployment_id": node,
-                    "partition": "",
-                    "kind": cause.kind,
-                    "role": cause.role,
-                    "upstream_id": cause.upstream_id,
-                    "origin_run_id": cause.origin_run_id,
-                    "origin_version_id": cause.origin_version_id,
-                    "since": now,
-                }
-                for cause in wanted.values()
-            ],
-        )
+    _INSERT_CAUSE.run_many(
+        connection,
+        [
+            {
+                "deployment_id": node,
+                "partition": "",
+                "kind": cause.kind,
+                "role": cause.role,
+                "upstream_id": cause.upstream_id,
+                "origin_run_id": cause.origin_run_id,
+                "origin_version_id": cause.origin_version_id,
+                "since": now,
+            }
+            for cause in wanted.values()
+        ],
+    )

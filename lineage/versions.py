@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
+from ..storage.statement import Statement, insert_all
 from ..storage.words import EdgeKind
 from .freshness import parse_policy
 from .graph import refuse_cycle
@@ -26,6 +27,33 @@ _INPUT = VersionInput.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
+
+_IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
+_NEXT_NUMBER = Statement(
+    lambda _: (
+        sa.update(_STATE).where(_IS_THIS).values(next_number=_STATE.c.next_number + 1).returning(_STATE.c.next_number)
+    )
+)
+_POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
+_INSERT_VERSION = insert_all(_VERSION, without=("label", "withdrawn_at", "withdrawn_reason"))
+_INSERT_INPUT = insert_all(_INPUT)
+_ROLES = Statement(lambda _: sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == sa.bindparam("deployment_id")))
+
+
+def _move_statement(*, on_base: bool) -> Statement:
+    still_current = [_STATE.c.version_id == sa.bindparam("base_version_id")] if on_base else []
+    columns = ("version_id", "fence", "source_delayed", "lapses_at")
+    return Statement(
+        lambda _: (
+            sa.update(_STATE)
+            .where(_IS_THIS, _STATE.c.fence < sa.bindparam("new_fence", type_=_STATE.c.fence.type), *still_current)
+            .values({name: sa.bindparam(f"new_{name}", type_=_STATE.c[name].type) for name in columns})
+        )
+    )
+
+
+_MOVE = _move_statement(on_base=False)
+_MOVE_FROM_BASE = _move_statement(on_base=True)
 
 _REFERENCE = re.compile(r"(?P<key>[^@]+?)(?:@v(?P<number>\d+))?$")
 
@@ -74,54 +102,50 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     The caller holds the lock of the deployment's state (`staleness.lock_affected`) and propagates afterwards.
     A version built on a base becomes current only while that base still is: no append is lost silently.
     """
-    is_this = sa.and_(_STATE.c.deployment_id == new.deployment_id, _STATE.c.partition == "")
-    number = connection.execute(
-        sa.update(_STATE).where(is_this).values(next_number=_STATE.c.next_number + 1).returning(_STATE.c.next_number)
-    ).scalar_one()
+    number = _NEXT_NUMBER.scalar(connection, of_deployment=new.deployment_id)
+    assert number is not None, "a registered deployment has a state"
     version_id = new_id()
-    connection.execute(
-        sa.insert(_VERSION).values(
-            id=version_id,
-            deployment_id=new.deployment_id,
-            partition="",
-            number=number,
-            run_id=new.run_id,
-            fence=new.fence,
-            base_version_id=new.base_version_id,
-            digest=new.digest,
-            declaration_digest=new.declaration_digest,
-            rows=new.rows,
-            size_bytes=new.size_bytes,
-            data_start=new.data_start,
-            data_end=new.data_end,
-            created_at=now,
-        )
+    _INSERT_VERSION.run(
+        connection,
+        id=version_id,
+        deployment_id=new.deployment_id,
+        partition="",
+        number=number,
+        run_id=new.run_id,
+        fence=new.fence,
+        base_version_id=new.base_version_id,
+        digest=new.digest,
+        declaration_digest=new.declaration_digest,
+        rows=new.rows,
+        size_bytes=new.size_bytes,
+        data_start=new.data_start,
+        data_end=new.data_end,
+        created_at=now,
     )
-    if new.inputs:
-        connection.execute(
-            sa.insert(_INPUT),
-            [
-                {
-                    "version_id": version_id,
-                    "role": read.role,
-                    "upstream_id": read.upstream_id,
-                    "input_version_id": read.version_id,
-                }
-                for read in new.inputs
-            ],
-        )
-    move = sa.update(_STATE).where(is_this, _STATE.c.fence < new.fence)
-    if new.base_version_id is not None:
-        move = move.where(_STATE.c.version_id == new.base_version_id)
-    moved = connection.execute(
-        move.values(
-            version_id=version_id,
-            fence=new.fence,
-            source_delayed=new.source_delayed,
-            lapses_at=_lapse(connection, new.deployment_id, run_at=now, data_date=new.data_end),
-        )
+    _INSERT_INPUT.run_many(
+        connection,
+        [
+            {
+                "version_id": version_id,
+                "role": read.role,
+                "upstream_id": read.upstream_id,
+                "input_version_id": read.version_id,
+            }
+            for read in new.inputs
+        ],
     )
-    return Published(version_id, number, new.digest, is_current=moved.rowcount == 1)
+    pointer = {
+        "of_deployment": new.deployment_id,
+        "new_version_id": version_id,
+        "new_fence": new.fence,
+        "new_source_delayed": new.source_delayed,
+        "new_lapses_at": _lapse(connection, new.deployment_id, run_at=now, data_date=new.data_end),
+    }
+    if new.base_version_id is None:
+        moved = _MOVE.run(connection, **pointer)
+    else:
+        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
+    return Published(version_id, number, new.digest, is_current=moved == 1)
 
 
 def renew_lapse(connection: Connection, deployment_id: UUID) -> None:
@@ -140,9 +164,11 @@ def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[I
     Raises:
         InvalidInput: a read closes a cycle; the message shows the path.
     """
-    known = set(connection.execute(sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == deployment_id)).scalars())
     # A version that was asked for by its number stays what it is: no edge, no duty to be fresh.
-    new = [read for read in reads if read.role not in known and "@" not in read.role]
+    new = [read for read in reads if "@" not in read.role]
+    if new:
+        known = {row.role for row in _ROLES.rows(connection, deployment_id=deployment_id)}
+        new = [read for read in new if read.role not in known]
     if not new:
         return
     connection.execute(
@@ -300,7 +326,7 @@ def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = Tru
 
 
 def _lapse(connection: Connection, deployment_id: UUID, *, run_at: datetime, data_date: date | None) -> datetime | None:
-    policy = connection.execute(sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == deployment_id)).scalar_one()
+    policy = _POLICY.scalar(connection, deployment_id=deployment_id)
     if policy is None:
         return None
     return parse_policy(policy).lapses_at(run_at=run_at, data_date=data_date)

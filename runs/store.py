@@ -20,7 +20,7 @@ from ..storage import faults
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import show_run_id
-from ..storage.statement import Insert, Statement, insert_all, one_of, row_type
+from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
 from ..storage.words import DeploymentKind
 from .details import TABLE_OF
 from .events import Event
@@ -42,7 +42,7 @@ _UNSET: Mapping[str, Any] = {
 
 _STORE_ID = Statement(lambda _: sa.select(_STORE.c.id))
 _INSERT_RUN = Statement(
-    lambda insert: insert(RUN).values({column: sa.bindparam(column.name) for column in RUN.c}).on_conflict_do_nothing()
+    lambda sql: sql.insert(RUN).values({column: sa.bindparam(column.name) for column in RUN.c}).on_conflict_do_nothing()
 )
 _RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
 _LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
@@ -99,8 +99,8 @@ _WAITS_FOR_READY = Statement(
 )
 
 
-def _upsert_metric(insert: Insert) -> sa.Executable:
-    row = insert(_METRIC).values({column.name: sa.bindparam(column.name) for column in _METRIC.c})
+def _upsert_metric(sql: Sql) -> sa.Executable:
+    row = sql.insert(_METRIC).values({column.name: sa.bindparam(column.name) for column in _METRIC.c})
     upsert: sa.Executable = row.on_conflict_do_update(
         index_elements=[_METRIC.c.run_id, _METRIC.c.name],
         set_={
@@ -404,7 +404,7 @@ def _update(
 def _update_statement(
     sources: frozenset[RunStatus], columns: tuple[str, ...], guards: tuple[str, ...], counted: tuple[str, ...]
 ) -> Statement:
-    def build(_: Insert) -> sa.Executable:
+    def build(_: Sql) -> sa.Executable:
         allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
         if "held_fence" in guards:
             allowed.append(RUN.c.fence == sa.bindparam("held_fence"))

@@ -46,6 +46,15 @@ class Settings(BaseSettings):
     start_within_s: float = Field(default=86_400.0, gt=0)
     """A dispatched run that has not started after this many seconds ends as `never_started`."""
 
+    cancel_within_s: float = Field(default=180.0, gt=0)
+    """A run that has not stopped this many seconds after its cancellation was asked for is ended as `cancelled`."""
+
+    wait_within_s: float = Field(default=7 * 86_400.0, gt=0)
+    """A run that has waited this many seconds for its upstreams is refused as `waited_too_long`."""
+
+    log_format: str = Field(default="text", pattern="^(text|json)$")
+    """How `freshline up` and `freshline reconcile` log: text, or json with one object a line."""
+
     sqlite_synchronous: str = Field(default="NORMAL", pattern="^(OFF|NORMAL|FULL|EXTRA)$")
     """SQLite's `PRAGMA synchronous`; NORMAL survives a crash of the process, FULL a loss of power too."""
 

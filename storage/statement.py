@@ -2,13 +2,15 @@
 
 The life of a run is some forty small statements. Built anew each time, most of that life would go into building them;
 a `Statement` keeps the compiled text and the conversions of its parameters and columns. What it is made of is ordinary
-SQLAlchemy, so that both databases and the declared types stay in one place. A statement with lists of any length, or
-one that is rarely run, is better given to `connection.execute`.
+SQLAlchemy, so that both databases and the declared types stay in one place. One that is rarely run is as well given to
+`connection.execute`.
 """
 
+import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -16,19 +18,45 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 Convert = Callable[[Any], Any]
-Insert = Callable[..., Any]
-"""`sqlite.insert` or `postgresql.insert`: the two that know ON CONFLICT and RETURNING."""
+
+
+class Sql:
+    """What the two databases write differently; a statement is built with the one that it is for."""
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        self._is_postgres = dialect.name == "postgresql"
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return an INSERT that knows ON CONFLICT and RETURNING."""
+        return postgresql.insert(table) if self._is_postgres else sqlite.insert(table)
+
+    def among(self, column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
+        """Return the condition that the column's id is one of the parameter `name`, a list of ids of any length."""
+        if self._is_postgres:
+            return column == sa.func.any(sa.bindparam(name, type_=postgresql.ARRAY(sa.Uuid())))
+        listed = sa.func.json_each(sa.bindparam(name, type_=_IdList())).table_valued("value")
+        return column.in_(sa.select(listed.c.value))
+
+
+class _IdList(sa.types.TypeDecorator[Any]):
+    """Ids as a JSON array of the text that SQLite keeps them in."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[UUID] | None, _dialect: sa.Dialect) -> str:
+        return json.dumps([one.hex for one in value or ()])
 
 
 class Statement:
     """One statement with named parameters.
 
-    `build` gets the database's own `insert`, and returns the statement as SQLAlchemy has it.
+    `build` gets what the database writes in its own way, and returns the statement as SQLAlchemy has it.
     """
 
     __slots__ = ("_build", "_compiled")
 
-    def __init__(self, build: Callable[[Insert], sa.Executable]) -> None:
+    def __init__(self, build: Callable[[Sql], sa.Executable]) -> None:
         self._build = build
         self._compiled: dict[str, _Compiled] = {}
 
@@ -64,8 +92,7 @@ class Statement:
         dialect = connection.dialect
         found = self._compiled.get(dialect.name)
         if found is None:
-            insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-            found = self._compiled[dialect.name] = _Compiled(self._build(insert), dialect)
+            found = self._compiled[dialect.name] = _Compiled(self._build(Sql(dialect)), dialect)
         return found
 
 

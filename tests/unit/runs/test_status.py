@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from freshline.lineage import registry
 from freshline.runs import events, store
+from freshline.runs.author_events import AuthorEvent
 from freshline.runs.creation import Origin, create_run
 from freshline.runs.details import PipelineRun
 from freshline.runs.models import RunEvent
@@ -146,14 +147,14 @@ def test_transition_with_another_fence_is_refused(database, run):
 def test_events_are_numbered_without_gaps_and_only_with_their_transition(database, run):
     def work(connection):
         for n in range(3):
-            store.change(connection, run.id, [events.AuthorEvent(name=f"a{n}")], actor="test", now=START)
+            store.change(connection, run.id, [AuthorEvent(name=f"a{n}")], actor="test", now=START)
         refused = store.transition(
             connection, run.id, RunStatus.COMPLETED, [events.RunReleased()], actor="test", now=START,
             stop_reason=StopReason.COMPLETED,
         )  # fmt: skip
         assert refused is None
         store.change(
-            connection, run.id, [events.AuthorEvent(name="b"), events.AuthorEvent(name="c")], actor="test", now=START
+            connection, run.id, [AuthorEvent(name="b"), AuthorEvent(name="c")], actor="test", now=START
         )
 
     database.write(work)
@@ -166,7 +167,7 @@ def test_events_are_numbered_without_gaps_and_only_with_their_transition(databas
 def test_terminal_run_takes_no_event(database, run):
     def work(connection):
         place(connection, run.id, RunStatus.FAILED)
-        return store.change(connection, run.id, [events.AuthorEvent(name="late")], actor="test", now=START)
+        return store.change(connection, run.id, [AuthorEvent(name="late")], actor="test", now=START)
 
     assert database.write(work) is None
 
