@@ -14,4 +14,4 @@ os.environ["PREFECT_PROFILES_PATH"] = f"{_home.name}/profiles.toml"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
 
-pytest_plugins = ["tests.browser", "tests.databases", "tests.stack"]
+pytest_plugins = ["tests.browser", "tests.databases", "tests.sharing", "tests.stack"]
