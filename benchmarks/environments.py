@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".bench"
 
 REQUIREMENTS = {
-    "mlflow": ("mlflow==3.17.2",),
+    "mlflow": (
+        "mlflow==3.17.2",
+        "psycopg2-binary==2.9.13",
+        f"prefect=={version('prefect')}",  # ours: what MLflow adds to a flow is set beside what we add
+        "fastapi<0.151",  # Prefect does not start with later ones
+    ),
 }
-"""What each peer's environment holds, in exact versions: a ratio names the version that it is against."""
+"""What each peer's environment holds: a ratio names the version that it is against."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +38,14 @@ class Peer:
     durability: str
     process: "subprocess.Popen[str]"
 
-    def measure(self) -> float:
-        """Have it do one round; return its value.
+    def measure(self, what: str = "round") -> float:
+        """Have it do one round of what it offers; return its value.
 
         Raises:
             RuntimeError: it ended.
         """
         assert self.process.stdin is not None
-        self.process.stdin.write("round\n")
+        self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
         return float(_answer(self.process)["value"])
 

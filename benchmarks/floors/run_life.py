@@ -1,4 +1,4 @@
-"""The floor of a run's life: sqlite3 alone, five commits, a row per parameter and per metric.
+"""The floor of a run's life: a bare driver, five commits, a row per parameter and per metric.
 
 Five commits are what a client needs that must survive a crash between the steps. It keeps no events, no versions, no
 outbox, and checks nothing.
@@ -7,50 +7,49 @@ outbox, and checks nothing.
 import sqlite3
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-_TABLES = """
-CREATE TABLE run (id TEXT PRIMARY KEY, name TEXT, status TEXT, started_at REAL, ended_at REAL);
-CREATE TABLE parameter (run_id TEXT, name TEXT, value TEXT, PRIMARY KEY (run_id, name));
-CREATE TABLE metric (run_id TEXT, name TEXT, value REAL, at REAL, PRIMARY KEY (run_id, name));
-"""
-_SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+import psycopg
+
+_TABLES = (
+    "CREATE TABLE run (id TEXT PRIMARY KEY, name TEXT, status TEXT, started_at FLOAT8, ended_at FLOAT8)",
+    "CREATE TABLE parameter (run_id TEXT, name TEXT, value TEXT, PRIMARY KEY (run_id, name))",
+    "CREATE TABLE metric (run_id TEXT, name TEXT, value FLOAT8, at FLOAT8, PRIMARY KEY (run_id, name))",
+)
 
 
 class RawRuns:
-    """Runs in three bare tables."""
+    """Runs in three bare tables, through a connection of Python's database API."""
 
-    def __init__(self, path: Path, *, journal: str, synchronous: str) -> None:
-        self._connection = sqlite3.connect(path)
-        self._connection.execute(f"PRAGMA journal_mode = {journal}")
-        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
-        self._connection.executescript(_TABLES)
+    def __init__(self, connection: Any, *, mark: str) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._mark = mark
+        for table in _TABLES:
+            self._cursor.execute(table)
+        connection.commit()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the connection."""
         self._connection.close()
-
-    def pragmas(self) -> tuple[str, str]:
-        """Return (journal_mode, synchronous) as the connection has them."""
-        (journal,) = self._connection.execute("PRAGMA journal_mode").fetchone()
-        (synchronous,) = self._connection.execute("PRAGMA synchronous").fetchone()
-        return journal, _SYNCHRONOUS[synchronous]
 
     def live(self) -> None:
         """Lead one run through its life."""
-        connection, run_id = self._connection, str(uuid.uuid4())
-        connection.execute("INSERT INTO run (id, name, status) VALUES (?, 'bench', 'pending')", (run_id,))
-        connection.commit()
-        connection.execute("UPDATE run SET status = 'running', started_at = ? WHERE id = ?", (time.time(), run_id))
-        connection.commit()
+        commit, run_id = self._connection.commit, str(uuid.uuid4())
+        self._execute("INSERT INTO run (id, name, status) VALUES (?, 'bench', 'pending')", (run_id,))
+        commit()
+        self._execute("UPDATE run SET status = 'running', started_at = ? WHERE id = ?", (time.time(), run_id))
+        commit()
         parameters = [(run_id, f"p{number}", str(number)) for number in range(10)]
-        connection.executemany("INSERT INTO parameter VALUES (?, ?, ?)", parameters)
-        connection.commit()
+        self._execute_many("INSERT INTO parameter VALUES (?, ?, ?)", parameters)
+        commit()
         metrics = [(run_id, f"m{number}", number * 0.5, time.time()) for number in range(10)]
-        connection.executemany("INSERT INTO metric VALUES (?, ?, ?, ?)", metrics)
-        connection.commit()
-        connection.execute("UPDATE run SET status = 'completed', ended_at = ? WHERE id = ?", (time.time(), run_id))
-        connection.commit()
+        self._execute_many("INSERT INTO metric VALUES (?, ?, ?, ?)", metrics)
+        commit()
+        self._execute("UPDATE run SET status = 'completed', ended_at = ? WHERE id = ?", (time.time(), run_id))
+        commit()
 
     def rate(self, runs: int) -> float:
         """Return runs per second over this many runs."""
@@ -58,3 +57,31 @@ class RawRuns:
         for _ in range(runs):
             self.live()
         return runs / (time.perf_counter() - began)
+
+    def _execute(self, statement: str, values: Sequence[object]) -> None:
+        self._cursor.execute(statement.replace("?", self._mark), values)
+
+    def _execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        self._cursor.executemany(statement.replace("?", self._mark), rows)
+
+
+class SqliteRuns(RawRuns):
+    """sqlite3 alone."""
+
+    def __init__(self, path: Path, *, journal: str, synchronous: str) -> None:
+        connection = sqlite3.connect(path)
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        super().__init__(connection, mark="?")
+
+    def ask(self, statement: str) -> object:
+        """Return the one value that a statement gives."""
+        return self._connection.execute(statement).fetchone()[0]
+
+
+class PostgresRuns(RawRuns):
+    """psycopg alone."""
+
+    def __init__(self, conninfo: str) -> None:
+        self.connection = psycopg.connect(conninfo)
+        super().__init__(self.connection, mark="%s")

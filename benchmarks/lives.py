@@ -1,0 +1,96 @@
+"""Our side of a run's life: a store with one deployment, whose runs are led from their submission to completion.
+
+What happens to a real run of about one heartbeat, without the flow's process and without Prefect's server (the gateway
+is the one in memory that the tests use): submit, outbox claimed and settled, claim with gate and pins, one heartbeat
+that brings the metrics, and the completion, which publishes a version.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from uuid import UUID
+
+from freshline.lineage import registry
+from freshline.runs.dispatcher import Dispatcher
+from freshline.runs.execution import Result
+from freshline.runs.migrate import ensure_schema
+from freshline.runs.port import DirectPort
+from freshline.runs.service import RunExecutionService
+from freshline.storage.database import Database
+from freshline.storage.filesystem import ObjectStore
+from freshline.storage.words import DeploymentKind, ResourceKind
+from tests.fakes import FakeGateway
+
+KEY = "refresh/bench"
+KIND = DeploymentKind.REFRESH
+PARAMETERS = {f"p{number}": number for number in range(10)}
+_METRICS = {f"m{number}": number * 0.5 for number in range(10)}
+
+
+@dataclass(frozen=True)
+class Lives:
+    """The store."""
+
+    database: Database
+    gateway: FakeGateway
+    objects: ObjectStore
+
+    @classmethod
+    def open(cls, database: Database, directory: Path) -> "Lives":
+        """Migrate the store and register the deployment."""
+        ensure_schema(database)
+        gateway = FakeGateway()
+        facts = gateway.add_deployment("bench/bench", parameters={name: {"type": "integer"} for name in PARAMETERS})
+        declared = registry.Declared(
+            key=KEY,
+            kind=KIND,
+            resource="bench",
+            resource_kind=ResourceKind.DATASET,
+            declaration_digest="bench",
+            declaration={},
+            parameter_schema=dict(facts.parameter_schema),
+            policy=None,
+            edges=[],
+            prefect_name=facts.prefect_name,
+            prefect_deployment_id=facts.id,
+        )
+        database.write(
+            lambda connection: registry.register(
+                connection, [declared], tenant_id="default", project="default", now=database.now(connection)
+            )
+        )
+        return cls(database, gateway, ObjectStore((directory / "objects").as_uri()))
+
+    def live(self, runs: int) -> UUID:
+        """Lead this many runs through their life, one after another; return the id of the last one."""
+        service = RunExecutionService(self.database)
+        dispatcher = Dispatcher(self.database, self.gateway)
+        port = DirectPort(self.database, self.objects, self.gateway)
+        assert runs > 0, "there is a last one"
+        for _ in range(runs):
+            run = service.submit(KEY, PARAMETERS)
+            sent = dispatcher.pass_once()
+            assert sent == 1, "the run was not dispatched"
+            flow_run_id = service.get(run.id).flow_run_id
+            assert flow_run_id is not None
+            claim = port.claim(self.gateway.begin(flow_run_id))
+            assert claim.may_start, "the gate refused"
+            port.pins(run.id)
+            port.record(run.id, claim.run.fence, metrics=_METRICS)
+            port.heartbeat(run.id, claim.run.fence)
+            port.complete(run.id, claim.run.fence, Result(metrics=_METRICS))
+        return run.id
+
+    def rate(self, runs: int) -> float:
+        """Return runs per second over this many lives."""
+        began = perf_counter()
+        self.live(runs)
+        return runs / (perf_counter() - began)
+
+    def submit_rate(self, runs: int) -> float:
+        """Return runs per second over this many submissions, one after another; they stay pending."""
+        service = RunExecutionService(self.database)
+        began = perf_counter()
+        for _ in range(runs):
+            service.submit(KEY, PARAMETERS)
+        return runs / (perf_counter() - began)

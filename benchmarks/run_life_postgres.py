@@ -1,0 +1,65 @@
+"""The whole life of a run with 10 parameters and 10 metrics, one after another, on a Postgres that syncs to the disk.
+
+One server on loopback with Postgres' own defaults, a database for each subject; each says what its own connection has.
+What ours does is in `lives`.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from freshline.storage.database import Database
+
+from . import durability
+from .comparisons import Comparison, Kind
+from .environments import peer_process
+from .floors.run_life import PostgresRuns
+from .harness import FLOOR, OURS, PEER, Setting, Subject, Subjects, Work
+from .lives import Lives
+from .servers import durable_postgres
+
+RUNS = 50
+"""Lives in a round of ours and of the peer."""
+FLOOR_RUNS = 200
+"""The floor is faster: a round of it should take as long as a clock can tell."""
+
+
+@contextmanager
+def prepare(setting: Setting) -> Iterator[Subjects]:
+    """Start the server, and open a database for each."""
+    with ExitStack() as exits:
+        server = exits.enter_context(durable_postgres())
+        database = Database(server.make_database("ours"))
+        exits.callback(database.dispose)
+        lives = Lives.open(database, setting.directory)
+        server.make_database("floor")
+        raw = PostgresRuns(server.conninfo("floor"))
+        exits.callback(raw.close)
+        subjects = {
+            OURS: Subject(
+                "submit, dispatch, claim, heartbeat, complete",
+                lambda: lives.rate(RUNS),
+                durability.of_database(database),
+            ),
+            FLOOR: Subject(
+                "psycopg, five commits", lambda: raw.rate(FLOOR_RUNS), durability.of_psycopg(raw.connection)
+            ),
+        }
+        if setting.with_peers:
+            server.make_database("mlflow")
+            url = server.url("mlflow", driver="psycopg2")
+            peer = exits.enter_context(peer_process("mlflow", "run_life", [url, str(RUNS)]))
+            subjects[PEER] = Subject(peer.name, peer.measure, peer.durability)
+        yield subjects
+
+
+WORK = Work(
+    name="run_life_postgres",
+    what="a run's life: submitted, started, 10 parameters, 10 metrics, completed",
+    unit="runs/s",
+    higher_is_better=True,
+    prepare=prepare,
+    comparisons=(
+        Comparison(Kind.RATIO, OURS, FLOOR, target=0.6),
+        Comparison(Kind.RATIO, OURS, PEER, target=5.0),
+    ),
+)

@@ -1,0 +1,41 @@
+"""The real servers that works need, started for one work and ended with it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from tests.postgres import running_postgres
+
+_DRIVER = "psycopg"
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that is up."""
+
+    root: str
+    """Its URL without a database's name, for SQLAlchemy with psycopg."""
+
+    def url(self, name: str, *, driver: str = _DRIVER) -> str:
+        """Return the URL of a database for SQLAlchemy with this driver."""
+        return f"{self.root.replace(f'+{_DRIVER}', f'+{driver}')}/{name}"
+
+    def conninfo(self, name: str) -> str:
+        """Return the URL of a database for a bare driver."""
+        return f"{self.root.replace(f'+{_DRIVER}', '')}/{name}"
+
+    def make_database(self, name: str) -> str:
+        """Make an empty database; return its URL for SQLAlchemy."""
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url(name)
+
+
+@contextmanager
+def durable_postgres() -> Iterator[Postgres]:
+    """Run a Postgres with its own defaults, fsync on; everything is removed when the block ends."""
+    with running_postgres(durable=True) as root:
+        yield Postgres(root)
