@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
+from ..storage.statement import Statement
 from ..storage.words import DeploymentKind, EdgeKind, ResourceKind
 from . import graph, staleness, versions
 from .models import Deployment, DeploymentState, Edge, Resource
@@ -23,6 +24,24 @@ _RESOURCE = Resource.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
+
+
+_BY_KEY = Statement(
+    lambda _: sa.select(_DEPLOYMENT).where(
+        _DEPLOYMENT.c.tenant_id == sa.bindparam("tenant_id"),
+        _DEPLOYMENT.c.key == sa.bindparam("key"),
+        _DEPLOYMENT.c.retired_at.is_(None),
+    )
+)
+# A renamed resource leaves a retired row with the same Prefect deployment.
+_BY_PREFECT_ID = Statement(
+    lambda _: (
+        sa.select(_DEPLOYMENT)
+        .where(_DEPLOYMENT.c.prefect_deployment_id == sa.bindparam("prefect_deployment_id"))
+        .order_by(_DEPLOYMENT.c.retired_at.is_not(None), _DEPLOYMENT.c.registered_at.desc())
+        .limit(sa.literal_column("1"))
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -141,10 +160,7 @@ def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
     Raises:
         NotFound: with the nearest keys.
     """
-    query = sa.select(_DEPLOYMENT).where(
-        _DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == key, _DEPLOYMENT.c.retired_at.is_(None)
-    )
-    row = connection.execute(query).one_or_none()
+    row: Row[Any] | None = _BY_KEY.first(connection, tenant_id=tenant_id, key=key)
     if row is None:
         known = [other.key for other in deployments(connection, tenant_id=tenant_id)]
         raise NotFound("deployment", key, known=known)
@@ -153,14 +169,7 @@ def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
 
 def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Row[Any] | None:
     """Return the row of the deployment that Prefect knows by this id, if it is ours."""
-    # A renamed resource leaves a retired row with the same Prefect deployment.
-    query = (
-        sa.select(_DEPLOYMENT)
-        .where(_DEPLOYMENT.c.prefect_deployment_id == prefect_deployment_id)
-        .order_by(_DEPLOYMENT.c.retired_at.is_not(None), _DEPLOYMENT.c.registered_at.desc())
-        .limit(1)
-    )
-    return connection.execute(query).one_or_none()
+    return _BY_PREFECT_ID.first(connection, prefect_deployment_id=prefect_deployment_id)
 
 
 def _differs(row: Row[Any], item: Declared) -> bool:

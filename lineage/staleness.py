@@ -22,13 +22,14 @@ from ..storage import faults
 from ..storage.faults import Guard
 from ..storage.statement import Statement, insert_all
 from . import graph
-from .models import Cause, CauseKind, Deployment, DeploymentState, Freshness, Version, VersionInput
+from .models import Cause, CauseKind, Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
 
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _INPUT = VersionInput.__table__  # type: ignore[attr-defined]
 _CAUSE = Cause.__table__  # type: ignore[attr-defined]
+_EDGE = Edge.__table__  # type: ignore[attr-defined]
 
 
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
@@ -71,7 +72,15 @@ _FACTS = Statement(
         )
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
         .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-        .where(sql.among(_STATE.c.deployment_id, "ids"), _STATE.c.partition == "")
+        .where(
+            sa.or_(
+                sql.among(_STATE.c.deployment_id, "ids"),
+                _STATE.c.deployment_id.in_(
+                    sa.select(_EDGE.c.upstream_id).where(sql.among(_EDGE.c.deployment_id, "ids"))
+                ),
+            ),
+            _STATE.c.partition == "",
+        )
     )
 )
 _READS = Statement(
@@ -250,8 +259,9 @@ def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: da
 
 def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime) -> list[Change]:
     """Recompute the causes of what `lock_affected` has locked; return what changed."""
+    causes = _CAUSES.ask(connection, ids=affected)
     facts, upstreams = _load(connection, affected, now=now)
-    stored = _stored_causes(connection, affected)
+    stored = _by_deployment(causes.rows())
     changes: list[Change] = []
     for batch in graph.batches({node: set(facts[node].upstreams.values()) for node in affected if node in facts}):
         for node in batch:
@@ -260,7 +270,7 @@ def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime
             _write_causes(connection, node, found, stored.get(node, {}), now=now)
             before = facts[node].freshness
             if after != before:
-                _SET_FRESHNESS.run(connection, of_deployment=node, new_freshness=after)
+                _SET_FRESHNESS.send(connection, of_deployment=node, new_freshness=after)
                 changes.append(Change(node, facts[node].key, before, after))
             # What comes next in the order sees this result.
             upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
@@ -277,10 +287,11 @@ def _load(
     connection: Connection, affected: Sequence[UUID], *, now: datetime
 ) -> tuple[dict[UUID, _Loaded], dict[UUID, UpstreamFacts]]:
     roles: dict[UUID, dict[str, UUID]] = {node: {} for node in affected}
+    # Facts of these and of all that they read.
+    asked = _FACTS.ask(connection, ids=affected)
     for edge in graph.edges_into(connection, affected):
         roles[edge.deployment_id][edge.role] = edge.upstream_id
-    involved = set(affected) | {upstream for by_role in roles.values() for upstream in by_role.values()}
-    rows = _FACTS.rows(connection, ids=involved)
+    rows = asked.rows()
     # What a version read matters for the roles that its deployment has now.
     reads = _inputs_of(connection, [row.version_id for row in rows if roles.get(row.deployment_id) and row.version_id])
     upstreams = {
@@ -318,9 +329,9 @@ def _inputs_of(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID
     return reads
 
 
-def _stored_causes(connection: Connection, affected: Sequence[UUID]) -> dict[UUID, dict[tuple[str, str], Any]]:
+def _by_deployment(rows: Iterable[Any]) -> dict[UUID, dict[tuple[str, str], Any]]:
     stored: dict[UUID, dict[tuple[str, str], Any]] = {}
-    for row in _CAUSES.rows(connection, ids=affected):
+    for row in rows:
         stored.setdefault(row.deployment_id, {})[row.kind, row.role] = row
     return stored
 
@@ -338,10 +349,10 @@ def _write_causes(
         cause = wanted.get(key)
         if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
             kind, role = key
-            _DELETE_CAUSE.run(connection, of_deployment=node, of_kind=kind, of_role=role)
+            _DELETE_CAUSE.send(connection, of_deployment=node, of_kind=kind, of_role=role)
         else:
             del wanted[key]
-    _INSERT_CAUSE.run_many(
+    _INSERT_CAUSE.send_many(
         connection,
         [
             {

@@ -31,7 +31,18 @@ _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
 _NEXT_NUMBER = Statement(
     lambda _: (
-        sa.update(_STATE).where(_IS_THIS).values(next_number=_STATE.c.next_number + 1).returning(_STATE.c.next_number)
+        sa.update(_STATE)
+        .where(_IS_THIS)
+        .values(next_number=_STATE.c.next_number + 1)
+        .returning(
+            _STATE.c.next_number,
+            _STATE.c.fence,
+            _STATE.c.version_id,
+            sa.select(_DEPLOYMENT.c.policy)
+            .where(_DEPLOYMENT.c.id == sa.bindparam("of_deployment"))
+            .scalar_subquery()
+            .label("policy"),
+        )
     )
 )
 _POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
@@ -102,15 +113,15 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     The caller holds the lock of the deployment's state (`staleness.lock_affected`) and propagates afterwards.
     A version built on a base becomes current only while that base still is: no append is lost silently.
     """
-    number = _NEXT_NUMBER.scalar(connection, of_deployment=new.deployment_id)
-    assert number is not None, "a registered deployment has a state"
+    state = _NEXT_NUMBER.first(connection, of_deployment=new.deployment_id)
+    assert state is not None, "a registered deployment has a state"
     version_id = new_id()
-    _INSERT_VERSION.run(
+    _INSERT_VERSION.send(
         connection,
         id=version_id,
         deployment_id=new.deployment_id,
         partition="",
-        number=number,
+        number=state.next_number,
         run_id=new.run_id,
         fence=new.fence,
         base_version_id=new.base_version_id,
@@ -122,7 +133,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         data_end=new.data_end,
         created_at=now,
     )
-    _INSERT_INPUT.run_many(
+    _INSERT_INPUT.send_many(
         connection,
         [
             {
@@ -139,13 +150,15 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         "new_version_id": version_id,
         "new_fence": new.fence,
         "new_source_delayed": new.source_delayed,
-        "new_lapses_at": _lapse(connection, new.deployment_id, run_at=now, data_date=new.data_end),
+        "new_lapses_at": _lapse_of(state.policy, run_at=now, data_date=new.data_end),
     }
     if new.base_version_id is None:
-        moved = _MOVE.run(connection, **pointer)
+        _MOVE.send(connection, **pointer)
     else:
-        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
-    return Published(version_id, number, new.digest, is_current=moved == 1)
+        _MOVE_FROM_BASE.send(connection, **pointer, base_version_id=new.base_version_id)
+    # The state is locked: what the pointer is moved by is what was read.
+    is_newer = state.fence < new.fence and new.base_version_id in (None, state.version_id)
+    return Published(version_id, state.next_number, new.digest, is_current=is_newer)
 
 
 def renew_lapse(connection: Connection, deployment_id: UUID) -> None:
@@ -327,6 +340,8 @@ def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = Tru
 
 def _lapse(connection: Connection, deployment_id: UUID, *, run_at: datetime, data_date: date | None) -> datetime | None:
     policy = _POLICY.scalar(connection, deployment_id=deployment_id)
-    if policy is None:
-        return None
-    return parse_policy(policy).lapses_at(run_at=run_at, data_date=data_date)
+    return _lapse_of(policy, run_at=run_at, data_date=data_date)
+
+
+def _lapse_of(policy: Any, *, run_at: datetime, data_date: date | None) -> datetime | None:
+    return None if policy is None else parse_policy(policy).lapses_at(run_at=run_at, data_date=data_date)

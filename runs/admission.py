@@ -31,26 +31,66 @@ class Admission:
 
     decision: Decision
     run: Row[Any]
+    deployment: Row[Any]
 
 
-def admit(connection: Connection, run: Row[Any], deployment: Row[Any], *, now: datetime) -> Admission:
-    """Ask the gate and carry out its verdict in the caller's transaction. A run that may start stays pending."""
-    request = RunRequest.model_validate(run.request)
+def judge(
+    connection: Connection,
+    deployment: Row[Any],
+    request: RunRequest,
+    trigger: Trigger,
+    *,
+    actor: str,
+    can_wait: bool = True,
+    now: datetime,
+) -> Decision:
+    """Ask the gate in the caller's transaction, whose writes are only what has lapsed since anybody looked."""
+    upstreams = gate.look(connection, deployment.id)
+    wants_skip = (request.if_ready or IfReady.RUN) == IfReady.SKIP
     # The gate must not call ready what has lapsed since the reconciler last looked.
-    staleness.lapse_due(connection, graph.upstream_of(connection, [deployment.id]), now=now)
-    decision = gate.decide(
-        gate.look(connection, deployment.id),
-        freshness=freshness_now(connection, deployment.id),
-        on_stale=on_stale_for(request, Trigger(run.trigger), deployment.declaration.get("on_stale", {})),
+    asked = graph.upstream_of(connection, [deployment.id]) if upstreams else set()
+    if wants_skip:
+        asked.add(deployment.id)
+    if asked and staleness.lapse_due(connection, asked, now=now):
+        upstreams = gate.look(connection, deployment.id)
+    return gate.decide(
+        upstreams,
+        freshness=freshness_now(connection, deployment.id) if wants_skip else None,
+        on_stale=on_stale_for(request, trigger, deployment.declaration.get("on_stale", {})),
         if_ready=request.if_ready or IfReady.RUN,
-        actor=run.actor,
+        actor=actor,
+        can_wait=can_wait,
     )
+
+
+def admit(
+    connection: Connection, run: Row[Any], deployment: Row[Any], *, can_wait: bool = True, now: datetime
+) -> Admission:
+    """Ask the gate and carry out its verdict in the caller's transaction. A run that may start stays pending.
+
+    A run whose body had started before goes on whatever the gate sees, and has its decision renewed: its next attempt
+    reads what is current now.
+    """
+    if run.attempt > 0:
+        decision = gate.go_on(gate.look(connection, deployment.id), attempt=run.attempt + 1)
+        return Admission(decision, _noted(connection, run, decision, now=now), deployment)
+    request = RunRequest.model_validate(run.request)
+    trigger = Trigger(run.trigger)
+    decision = judge(connection, deployment, request, trigger, actor=run.actor, can_wait=can_wait, now=now)
+    run = _noted(connection, run, decision, now=now)
+    return Admission(decision, carry_out(connection, run, deployment, decision, request, now=now), deployment)
+
+
+def _noted(connection: Connection, run: Row[Any], decision: Decision, *, now: datetime) -> Row[Any]:
+    """Store the decision on the run, unless it is the one that is there."""
+    evidence = decision.evidence()
+    if evidence == run.decision:
+        return run
     decided = events.GateDecided(verdict=decision.verdict, reason=decision.reason)
-    noted = store.change(connection, run.id, [decided], actor="gate", now=now, decision=decision.evidence())
-    return Admission(decision, _carry_out(connection, noted or run, deployment, decision, request, now=now))
+    return store.change(connection, run.id, [decided], actor="gate", now=now, decision=evidence) or run
 
 
-def _carry_out(
+def carry_out(
     connection: Connection,
     run: Row[Any],
     deployment: Row[Any],
@@ -59,6 +99,7 @@ def _carry_out(
     *,
     now: datetime,
 ) -> Row[Any]:
+    """Do what the gate decided on a pending run; return the run, which stays pending when it may start."""
     not_ready = {upstream.deployment_id: upstream.key for upstream in decision.upstreams if not upstream.is_ready}
     match decision.verdict:
         case Verdict.RUN:
@@ -127,7 +168,7 @@ def plan_refresh(
                 waits_for = {upstream: planned[upstream] for upstream in reads[node]}
                 _hold(connection, child, waits_for, (stale[upstream].key for upstream in waits_for), now=now)
             else:
-                outbox.enqueue(connection, outbox.Topic.DISPATCH, child.id, dedupe_key=f"dispatch:{child.id}", now=now)
+                outbox.dispatch(connection, child, now=now)
     return planned
 
 

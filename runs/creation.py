@@ -14,11 +14,16 @@ from ..storage.errors import InvalidInput, nearest_names
 from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, Trigger
 from . import details, events, store
+from .gate import Decision
 from .request import RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus
 
 _WORKFLOW = ("entrypoint", "callables", "parameters")
 """What of a deployment's declaration configures the work."""
+
+
+_validators: dict[UUID, tuple[datetime, Any]] = {}
+"""Deployment -> when it was registered, and what checks its parameters: making that takes longer than the check."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,21 @@ def create_run(
     tags: Iterable[str] = (),
     metadata: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
+    decision: Decision | None = None,
     now: datetime,
 ) -> Row[Any] | None:
     """Insert a pending run with its detail row and first event; None when its key or flow run has one already.
 
-    `detail` holds facts of the run's type that are known beforehand, validated (`details.valid_detail`).
+    `detail` holds facts of the run's type that are known beforehand, validated (`details.valid_detail`); `decision` is
+    the gate's, when it was asked first.
     """
     run_id = new_id()
     declaration = deployment.declaration
     resolved = resolve_if_ready(request, declaration.get("if_ready"))
     defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
+    happened: list[events.Event] = [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)]
+    if decision is not None:
+        happened.append(events.GateDecided(verdict=decision.verdict, reason=decision.reason))
     inserted: Row[Any] | None = store.insert_run(
         connection,
         {
@@ -80,12 +90,13 @@ def create_run(
             "idempotency_key": origin.idempotency_key,
             "request_sha256": request_sha256(deployment.key, parameters, request),
             "flow_run_id": origin.flow_run_id,
+            "decision": decision.evidence() if decision is not None else None,
             "background": origin.background,
             "workflow": {name: declaration[name] for name in _WORKFLOW if declaration.get(name)},
             "metadata": dict(metadata or {}),
             "code_digest": declaration.get("code_digest"),
         },
-        [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)],
+        happened,
         actor=origin.actor,
         now=now,
     )
@@ -108,18 +119,26 @@ def check_parameters(deployment: Row[Any], parameters: Mapping[str, Any]) -> Non
     Raises:
         InvalidInput: naming the parameter, the value and what is declared.
     """
-    from jsonschema import Draft202012Validator
-
     declared = deployment.parameter_schema.get("properties", {})
     for name in parameters:
         if name not in declared:
             near = nearest_names(name, declared)
             hint = f"did you mean {near[0]!r}?" if near else f"it declares {', '.join(sorted(declared)) or 'none'}"
             raise InvalidInput(f"the flow of {deployment.key} declares no parameter {name!r}; {hint}")
-    schema = {**deployment.parameter_schema, "required": []}
-    for error in Draft202012Validator(schema).iter_errors(dict(parameters)):
+    for error in _validator(deployment).iter_errors(dict(parameters)):
         name = str(error.path[0]) if error.path else "parameters"
         raise InvalidInput(f"the parameter {name}={error.instance!r} of {deployment.key}: {error.message}")
+
+
+def _validator(deployment: Row[Any]) -> Any:
+    """Return what checks values against the parameters of a deployment; kept until it is registered anew."""
+    from jsonschema import Draft202012Validator
+
+    kept = _validators.get(deployment.id)
+    if kept is None or kept[0] != deployment.registered_at:
+        schema = {**deployment.parameter_schema, "required": []}
+        kept = _validators[deployment.id] = (deployment.registered_at, Draft202012Validator(schema))
+    return kept[1]
 
 
 def _sorted(value: Any) -> Any:

@@ -5,6 +5,7 @@ twice is harmless: a dispatch carries an idempotency key, the other messages sta
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,16 @@ from sqlalchemy.engine import Connection, Row
 
 from ..deployments.gateway import FlowRunState, Gateway
 from ..lineage.models import Deployment
+from ..storage import faults
 from ..storage.database import Database
 from ..storage.errors import Conflict, FreshlineError, InvalidInput, NotFound
-from ..storage.ids import show_run_id
+from ..storage.faults import Guard
+from ..storage.ids import new_id, show_run_id
+from ..storage.statement import Statement
 from . import events, outbox, store
 from .ending import end_run
 from .intake import RUN_LABEL
+from .logs import run_event
 from .outbox import Topic
 from .request import join_parameters
 from .status import RunStatus, StopReason
@@ -27,6 +32,23 @@ from .status import RunStatus, StopReason
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _MAX_ATTEMPTS = 200
+
+_RUNS_TO_SEND = Statement(
+    lambda sql: (
+        sa.select(
+            store.RUN,
+            _DEPLOYMENT.c.prefect_deployment_id,
+            _DEPLOYMENT.c.declaration,
+            sa.select(store.STORE.c.id).scalar_subquery().label("store_id"),
+        )
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
+        .where(sql.among(store.RUN.c.id, "ids"))
+    )
+)
+
+
+class _Settled(Exception):
+    """Somebody else has sent the entry and recorded it: what this transaction did is not wanted."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +60,29 @@ class Dispatcher:
 
     def pass_once(self, *, limit: int = 20) -> int:
         """Send up to `limit` due entries; return how many were sent."""
-        entries = self.database.write(
-            lambda connection: outbox.claim(connection, now=self.database.now(connection), limit=limit)
-        )
-        return sum(self._send(entry) for entry in entries)
+        faults.reach("dispatch.begin")
 
-    def _send(self, entry: Row[Any]) -> bool:
+        def work(connection: Connection) -> tuple[list[Row[Any]], dict[UUID, Row[Any]]]:
+            taken = outbox.claim(connection, now=self.database.now(connection), limit=limit)
+            rows = _RUNS_TO_SEND.rows(connection, ids=[entry.run_id for entry in taken]) if taken else []
+            return taken, {row.id: row for row in rows}
+
+        # A hold that is lost with the database's last moments is a hold that has run out.
+        entries, runs = self.database.write(work, durable=False)
+        faults.reach("dispatch.claimed")
+        return sum(self._send(entry, runs[entry.run_id]) for entry in entries)
+
+    def _send(self, entry: Row[Any], run: Row[Any]) -> bool:
         try:
             match Topic(entry.topic):
                 case Topic.DISPATCH:
-                    self._dispatch(entry)
+                    self._dispatch(entry, run)
                 case Topic.RESUME:
-                    self._with_flow_run(entry, self.gateway.resume)
+                    self._with_flow_run(entry, run, self.gateway.resume)
                 case Topic.CANCEL:
-                    self._with_flow_run(entry, self.gateway.cancel)
+                    self._with_flow_run(entry, run, self.gateway.cancel)
                 case Topic.CRASH:
-                    self._with_flow_run(entry, self._crash)
+                    self._with_flow_run(entry, run, self._crash)
         except (InvalidInput, NotFound) as refusal:
             self._give_up(entry, refusal)
             return False
@@ -73,39 +102,42 @@ class Dispatcher:
 
         self.database.write(work)
 
-    def _dispatch(self, entry: Row[Any]) -> None:
-        with self.database.read() as connection:
-            run = store.get_run(connection, entry.run_id)
-            target = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == run.deployment_id)).one()
-            own_store = store.store_id(connection)
+    def _dispatch(self, entry: Row[Any], run: Row[Any]) -> None:
         if run.status != RunStatus.PENDING or run.flow_run_id is not None:
             self.database.write(lambda connection: outbox.settle(connection, entry))
             return
         # Prefect's key is unique per flow, not per deployment, and its parameters are not compared.
+        faults.reach("dispatch.before_call")
+        named = run.id if faults.is_on(Guard.DISPATCH_KEY) else new_id()
         flow_run = self.gateway.create_flow_run(
-            target.prefect_deployment_id,
-            parameters=join_parameters(run.parameters, run.request, target.declaration.get("renamed", {})),
-            idempotency_key=f"{own_store}:{target.prefect_deployment_id}:{run.id}:{run.attempt}",
+            run.prefect_deployment_id,
+            parameters=join_parameters(run.parameters, run.request, run.declaration.get("renamed", {})),
+            idempotency_key=f"{run.store_id}:{run.prefect_deployment_id}:{named}:{run.attempt}",
             labels={RUN_LABEL: str(run.id)},
             tags=run.tags,
             name=show_run_id(run.id),
         )
 
+        faults.reach("dispatch.called")
+
         def recorded(connection: Connection) -> None:
-            if not outbox.settle(connection, entry):
-                return
-            current = store.get_run(connection, run.id)
             dispatched = events.RunDispatched(flow_run_id=flow_run.id)
             now = self.database.now(connection)
-            if (
-                store.change(connection, run.id, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id)
-                is None
-                and current.status == RunStatus.CANCELLED
-            ):
+            # The run first, as everyone does who locks it; an entry that somebody else has settled changes nothing.
+            changed = store.change(
+                connection, run.id, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id
+            )
+            if not outbox.settle(connection, entry):
+                raise _Settled
+            if changed is None and store.get_run(connection, run.id).status == RunStatus.CANCELLED:
                 # It was cancelled while its flow run was being created.
                 self._enqueue_cancel(connection, run.id, flow_run.id)
+            faults.reach("dispatch.before_commit")
 
-        self.database.write(recorded)
+        with suppress(_Settled):
+            self.database.write(recorded)
+            run_event(_LOGGER, f"dispatched as flow run {flow_run.id}", run=run, actor="dispatcher")
+        faults.reach("dispatch.settled")
 
     def _enqueue_cancel(self, connection: Connection, run_id: UUID, flow_run_id: UUID) -> None:
         outbox.enqueue(
@@ -117,9 +149,7 @@ class Dispatcher:
             payload={"flow_run_id": str(flow_run_id)},
         )
 
-    def _with_flow_run(self, entry: Row[Any], send: Any) -> None:
-        with self.database.read() as connection:
-            run = store.get_run(connection, entry.run_id)
+    def _with_flow_run(self, entry: Row[Any], run: Row[Any], send: Any) -> None:
         flow_run_id = UUID(entry.payload["flow_run_id"]) if "flow_run_id" in entry.payload else run.flow_run_id
         if flow_run_id is not None:
             try:
@@ -131,8 +161,11 @@ class Dispatcher:
         self.database.write(lambda connection: outbox.settle(connection, entry))
 
     def _crash(self, flow_run_id: UUID) -> None:
-        message = "its worker was not heard of for a whole lease"
-        self.gateway.set_state(flow_run_id, FlowRunState.CRASHED, message=message)
+        """Force a flow run that nobody will end to Crashed: its worker is lost, or does not heed its cancellation."""
+        flow_run = self.gateway.read_flow_run(flow_run_id)
+        if flow_run is not None and not flow_run.has_ended:
+            message = "its worker was lost, or did not stop: Freshline has ended the run"
+            self.gateway.set_state(flow_run_id, FlowRunState.CRASHED, message=message)
 
     def _give_up(self, entry: Row[Any], error: Exception) -> None:
         _LOGGER.error("%s of %s is given up: %s", entry.topic, show_run_id(entry.run_id), error)

@@ -1,20 +1,38 @@
 """Every end of a run, in one place, and what follows from it: those that waited for it go on or end too."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..lineage import staleness
 from ..lineage.models import Activity, DeploymentState, Freshness
+from ..storage.statement import Statement
 from ..storage.words import IfReady
 from . import events, outbox, store
 from .gate import READY
-from .status import LEASED, RunStatus, StopReason
+from .status import RunStatus, StopReason
 
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
+_FRESHNESS = Statement(
+    lambda _: sa.select(_STATE.c.freshness).where(
+        _STATE.c.deployment_id == sa.bindparam("deployment_id"), _STATE.c.partition == ""
+    )
+)
+_IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
+_NOTED = ("last_run_id", "last_run_at", "last_stop_reason")
+
+
+def _note_statement(columns: Iterable[str], **more: Any) -> Statement:
+    values = {name: sa.bindparam(f"new_{name}", type_=_STATE.c[name].type) for name in columns}
+    return Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values({**values, **more}))
+
+
+_NOTE_END = _note_statement(_NOTED)
+_NOTE_END_OF_STARTED = _note_statement(_NOTED, activity=store.activity_after(_STATE.c.deployment_id, "idle_activity"))
 
 
 def end_run(
@@ -22,34 +40,42 @@ def end_run(
     run_id: UUID,
     status: RunStatus,
     stop_reason: StopReason,
-    event: events.Event,
-    *,
+    *happened: events.Event,
     actor: str,
     now: datetime,
+    started_at: datetime | None = None,
+    changed: Iterable[UUID] = (),
+    holds_state: bool = False,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
     **values: Any,
 ) -> Row[Any] | None:
-    """End a run with its last event; return its row, or None when it was not allowed to end so.
+    """End a run with its last events; return its row, or None when it was not allowed to end so.
 
-    In the caller's transaction, also: the deployment's activity and last end, and whoever waited for the run.
+    In the caller's transaction, also: the deployment's activity and last end, and whoever waited for the run, or for
+    the deployments that `changed` in this transaction. `started_at` is when its body first started, if it did;
+    `holds_state`: this transaction has locked the deployment's state.
     """
     row = store.transition(
         connection,
         run_id,
         status,
-        [event],
+        happened,
         actor=actor,
         now=now,
         held_fence=held_fence,
         lease_before=lease_before,
         stop_reason=stop_reason,
+        duration_ns=None if started_at is None else (now - started_at) // timedelta(microseconds=1) * 1000,
         **values,
     )
     if row is None:
         return None
+    # Two runs of the deployment that end at the same moment must see each other's end.
+    if not holds_state:
+        staleness.lock_states(connection, [row.deployment_id])
     _note_end(connection, row, now=now)
-    release_waiting(connection, ended=row, now=now)
+    release_waiting(connection, ended=row, changed=changed, now=now)
     return row
 
 
@@ -102,9 +128,16 @@ def _release(connection: Connection, run_id: UUID, *, now: datetime) -> None:
             return
     else:
         store.transition(connection, run_id, RunStatus.PENDING, [events.RunReleased()], actor="freshline", now=now)
-    # A run that began in Prefect is suspended there: its flow run goes on, and claims again.
-    topic = outbox.Topic.DISPATCH if run.flow_run_id is None else outbox.Topic.RESUME
-    outbox.enqueue(connection, topic, run_id, dedupe_key=f"{topic}:{run_id}:{run.last_seq}", now=now)
+    if run.flow_run_id is None:
+        outbox.dispatch(connection, run, now=now)
+    else:
+        # It began in Prefect and is suspended there: its flow run goes on, and claims again.
+        _resume(connection, run, now=now)
+
+
+def _resume(connection: Connection, run: Row[Any], *, now: datetime) -> None:
+    key = f"resume:{run.id}:{run.last_seq}"
+    outbox.enqueue(connection, outbox.Topic.RESUME, run.id, dedupe_key=key, now=now)
 
 
 def _refuse(connection: Connection, run_id: UUID, *, because: Row[Any], now: datetime) -> None:
@@ -121,22 +154,24 @@ def _refuse(connection: Connection, run_id: UUID, *, because: Row[Any], now: dat
         error_message=reason,
     )
     if row is not None and row.flow_run_id is not None:
-        outbox.enqueue(connection, outbox.Topic.RESUME, run_id, dedupe_key=f"resume:{run_id}:{row.last_seq}", now=now)
+        _resume(connection, row, now=now)
 
 
 def freshness_now(connection: Connection, deployment_id: UUID) -> Freshness:
     """Return the freshness of a deployment as this transaction sees it."""
-    query = sa.select(_STATE.c.freshness).where(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
-    return Freshness(connection.execute(query).scalar_one())
+    return Freshness(str(_FRESHNESS.scalar(connection, deployment_id=deployment_id)))
 
 
 def _note_end(connection: Connection, run: Row[Any], *, now: datetime) -> None:
-    is_this = sa.and_(_STATE.c.deployment_id == run.deployment_id, _STATE.c.partition == run.partition)
-    connection.execute(sa.select(_STATE.c.deployment_id).where(is_this).with_for_update(key_share=True)).fetchall()
-    values: dict[str, Any] = {"last_run_id": run.id, "last_run_at": now, "last_stop_reason": run.stop_reason}
-    if run.attempt > 0:
+    noted = {
+        "of_deployment": run.deployment_id,
+        "new_last_run_id": run.id,
+        "new_last_run_at": now,
+        "new_last_stop_reason": run.stop_reason,
+    }
+    if run.attempt == 0:
         # What never started says nothing of the deployment's activity.
-        values["activity"] = Activity.ERROR if run.status == RunStatus.FAILED else Activity.IDLE
-        if any(other.status in LEASED for other in store.active_runs_of(connection, [run.deployment_id])):
-            values["activity"] = Activity.RUNNING
-    connection.execute(sa.update(_STATE).where(is_this).values(values))
+        _NOTE_END.send(connection, **noted)
+        return
+    idle = Activity.ERROR if run.status == RunStatus.FAILED else Activity.IDLE
+    _NOTE_END_OF_STARTED.send(connection, **noted, idle_activity=idle)

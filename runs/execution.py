@@ -1,13 +1,14 @@
-"""The worker's side of a run: claim, heartbeat, progress, and its end.
+"""The worker's side of a run: claim, heartbeat, and its end. What it records on the way is in `recording`.
 
 Every call carries the fence that the claim drew. Whoever holds an older one is told to stop, and publishes nothing.
 """
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -16,19 +17,40 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage import staleness, versions
 from ..lineage.models import Activity, Deployment, DeploymentState
-from ..storage.artifacts import ArtifactRecord, insert_artifacts
+from ..storage import faults
+from ..storage.artifacts import ArtifactRecord, insert_artifacts, replace_artifacts
 from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
-from . import details, events, store
-from .admission import admit
-from .ending import end_run, release_waiting
+from ..storage.statement import Statement
+from . import details, events, steps, store
+from .admission import Admission, admit
+from .ending import end_run
 from .gate import Decision
+from .logs import run_event
+from .recording import metric_rows
 from .status import RunStatus, StopReason
+from .steps import StepCount
 
+_LOGGER = logging.getLogger(__name__)
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _MAX_TRACEBACK = 20_000
+
+_DEPLOYMENT_BY_ID = Statement(lambda _: sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
+_DRAW_FENCE = Statement(
+    lambda _: (
+        sa.update(_STATE)
+        .where(
+            _STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == sa.bindparam("of_partition")
+        )
+        .values(next_fence=_STATE.c.next_fence + 1, activity=sa.literal_column(f"'{Activity.RUNNING}'"))
+        .returning(_STATE.c.next_fence, _STATE.c.version_id)
+    )
+)
+
+FindRun = Callable[[Connection, datetime], Row[Any]]
+"""Returns, or records, the run that is to be claimed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +64,8 @@ class Claim:
     """The gate's decision; none when it was not asked."""
     may_start: bool
     """True when the worker holds the run now."""
+    pins: tuple[versions.Input, ...] = ()
+    """The current version of each upstream when it was claimed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +91,12 @@ class Result:
     """The version that a published table was appended to."""
     source_delayed: bool = False
     """The source had nothing new."""
+    counters: Mapping[str, float] = field(default_factory=dict)
+    """What was counted outside of steps."""
+    step_counters: Sequence[StepCount] = ()
+    """What was counted in steps."""
+    first_output_ns: int | None = None
+    """Nanoseconds from the start of the body to its first metric, table or file."""
 
 
 @dataclass(frozen=True)
@@ -76,29 +106,42 @@ class RunExecution:
     database: Database
     lease_s: float = 60.0
 
-    def claim(self, run_id: UUID, *, worker: str) -> Claim:
+    def claim(
+        self,
+        run: UUID | FindRun,
+        *,
+        worker: str,
+        provenance: Mapping[str, str] | None = None,
+        can_wait: bool = True,
+    ) -> Claim:
         """Ask the gate, draw the fence, pin the upstreams' current versions and take the lease; or do not.
 
-        One transaction. A run that has ended, or waits, is returned as it is: `may_start` is False.
+        One transaction, in which `run` is found, or recorded if it had no record. A run that has ended, or waits, is
+        returned as it is: `may_start` is False. `provenance` says what code and environment the body runs in; what
+        cannot wait (a subflow) is refused where it would have to.
         """
+        faults.reach("claim.begin")
 
         def work(connection: Connection) -> Claim:
             now = self.database.now(connection)
-            run = store.get_run(connection, run_id, lock=True)
-            deployment = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == run.deployment_id)).one()
-            status = RunStatus(run.status)
+            found = store.get_run(connection, run if isinstance(run, UUID) else run(connection, now).id, lock=True)
+            faults.reach("claim.ensured")
+            deployment: Any = _DEPLOYMENT_BY_ID.first(connection, deployment_id=found.deployment_id)
+            status = RunStatus(found.status)
             if status.is_terminal or status in (RunStatus.WAITING, RunStatus.CANCELLING):
-                return Claim(run, deployment, None, may_start=False)
-            decision = None
-            if status == RunStatus.PENDING:
-                admission = admit(connection, run, deployment, now=now)
-                decision = admission.decision
-                if admission.run.status != RunStatus.PENDING:
-                    return Claim(admission.run, deployment, decision, may_start=False)
-            started = self._start(connection, run, deployment, worker=worker)
-            return Claim(started, deployment, decision, may_start=True)
+                return Claim(found, deployment, None, may_start=False)
+            admission = admit(connection, found, deployment, can_wait=can_wait, now=now)
+            if status == RunStatus.PENDING and admission.run.status != RunStatus.PENDING:
+                return Claim(admission.run, deployment, admission.decision, may_start=False)
+            faults.reach("claim.gated")
+            started = self._start(connection, admission, worker=worker, provenance=provenance or {}, now=now)
+            faults.reach("claim.before_commit")
+            return started
 
-        return self.database.write(work)
+        claim = self.database.write(work)
+        faults.reach("claim.committed")
+        run_event(_LOGGER, f"claimed by {worker}", run=claim.run, actor=worker, deployment=claim.deployment.key)
+        return claim
 
     def heartbeat(self, run_id: UUID, fence: int) -> Row[Any]:
         """Renew the lease; return the run, whose status says whether its cancellation was asked for.
@@ -125,31 +168,6 @@ class RunExecution:
 
         return self.database.write(work)
 
-    def record(
-        self,
-        run_id: UUID,
-        fence: int,
-        entries: Sequence[events.Event] = (),
-        *,
-        metrics: Mapping[str, float] | None = None,
-        progress: float | None = None,
-    ) -> None:
-        """Append events, latest metric values and progress of a running body.
-
-        Raises:
-            Fenced: somebody else holds the run, or it has ended.
-        """
-
-        def work(connection: Connection) -> None:
-            now = self.database.now(connection)
-            values = {} if progress is None else {"progress": progress}
-            row = store.change(connection, run_id, entries, actor="worker", now=now, held_fence=fence, **values)
-            if row is None:
-                raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: stop without publishing")
-            store.write_metrics(connection, run_id, _metric_rows(metrics or {}, {}), now=now)
-
-        self.database.write(work)
-
     def complete(self, run_id: UUID, fence: int, result: Result) -> Row[Any]:
         """Publish the result and end the run, in one transaction; return the run. Calling again changes nothing.
 
@@ -160,54 +178,78 @@ class RunExecution:
             Fenced: somebody else holds the run, or it has ended otherwise.
         """
 
+        faults.reach("complete.begin")
+
         def work(connection: Connection) -> Row[Any]:
             now = self.database.now(connection)
-            run = store.get_run(connection, run_id, lock=True)
-            if run.status == RunStatus.COMPLETED and run.fence == fence:
-                return run  # the reply to the first call was lost
             # The guard comes first: it also locks the run's row against a cancellation or an expiry.
-            if store.change(connection, run_id, actor="worker", now=now, held_fence=fence) is None:
+            run = store.change(connection, run_id, actor="worker", now=now, held_fence=fence)
+            if run is None:
+                ended = store.get_run(connection, run_id)
+                if ended.status == RunStatus.COMPLETED and ended.fence == fence:
+                    return ended  # the reply to the first call was lost
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: nothing was published")
+            faults.reach("complete.guarded")
             read_from = [read.upstream_id for read in result.reads]
             affected = staleness.lock_affected(connection, [run.deployment_id], upstreams=read_from)
-            published = self._publish(connection, run, fence, result)
+            faults.reach("complete.locked")
+            published = self._publish(connection, run, fence, result, now=now)
+            faults.reach("complete.published")
             changes = staleness.recompute(connection, affected, now=now)
-            reason = StopReason.COMPLETED if published.is_current else StopReason.SUPERSEDED
-            store.write_metrics(connection, run_id, _metric_rows(result.metrics, result.conventions), now=now)
-            kind = connection.execute(
-                sa.select(_DEPLOYMENT.c.kind).where(_DEPLOYMENT.c.id == run.deployment_id)
-            ).scalar_one()
-            store.update_detail(connection, kind, run_id, details.valid_detail(kind, result.detail))
+            faults.reach("complete.recomputed")
+            store.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
+            store.update_detail(connection, run.kind, run_id, details.valid_detail(run.kind, result.detail))
             store.mark_reads(connection, run_id, [vars(read) for read in result.reads])
-            version = events.VersionPublished(
-                number=published.number,
-                digest=published.digest,
-                is_current=published.is_current,
-                affected={store.deployment_key(connection, c.deployment_id): c.after for c in changes},
-            )
-            store.change(connection, run_id, [version], actor="worker", now=now)
-            ended = end_run(
+            if result.counters or result.step_counters:
+                steps.count(connection, run_id, result.counters, result.step_counters)
+            reason = StopReason.COMPLETED if published.is_current else StopReason.SUPERSEDED
+            completed = end_run(
                 connection,
                 run_id,
                 RunStatus.COMPLETED,
                 reason,
+                events.VersionPublished(
+                    number=published.number,
+                    digest=published.digest,
+                    is_current=published.is_current,
+                    affected={change.key: change.after for change in changes},
+                ),
                 events.RunCompleted(stop_reason=reason),
                 actor="worker",
                 now=now,
+                started_at=run.started_at,
+                changed=[change.deployment_id for change in changes],
+                holds_state=True,
                 version_id=published.version_id,
                 outputs=dict(result.outputs),
                 progress=1.0,
+                final_state_digest=final_state_digest(result),
+                first_output_ns=result.first_output_ns,
             )
-            assert ended is not None, "the run was held in this transaction"
-            release_waiting(connection, changed=[change.deployment_id for change in changes], now=now)
-            return ended
+            assert completed is not None, "the run was held in this transaction"
+            faults.reach("complete.ended")
+            faults.reach("complete.before_commit")
+            return completed
 
-        return self.database.write(work, outlasts_outage=True)
+        ended = self.database.write(work, outlasts_outage=True)
+        faults.reach("complete.committed")
+        run_event(_LOGGER, "completed", run=ended, actor="worker")
+        return ended
 
     def fail(
-        self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool = False
+        self,
+        run_id: UUID,
+        fence: int,
+        error: BaseException,
+        traceback: str,
+        *,
+        will_retry: bool = False,
+        artifacts: Sequence[ArtifactRecord] = (),
+        traceback_ref: str | None = None,
     ) -> Row[Any]:
         """End the run with an error, or leave it to Prefect's next attempt; return the run.
+
+        `artifacts` are what the attempt leaves all the same, such as the whole traceback, which `traceback_ref` names.
 
         Raises:
             Fenced: somebody else holds the run, or it has ended.
@@ -217,11 +259,12 @@ class RunExecution:
             "error_type": error_type,
             "error_message": message,
             "error_traceback": _storable(traceback)[-_MAX_TRACEBACK:],
+            "traceback_ref": traceback_ref,
         }
 
         def work(connection: Connection) -> Row[Any]:
             now = self.database.now(connection)
-            run = store.get_run(connection, run_id)
+            run = store.get_run(connection, run_id, lock=True)
             if will_retry and run.status == RunStatus.RUNNING:
                 failed = events.AttemptFailed(attempt=run.attempt, error_type=error_type, message=message)
                 row = store.transition(
@@ -244,14 +287,20 @@ class RunExecution:
                     ended,
                     actor="worker",
                     now=now,
+                    started_at=run.started_at,
                     held_fence=fence,
                     **facts,
                 )
             if row is None:
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more")
+            replace_artifacts(connection, run_id, artifacts, now=now, since=run.started_at)
+            faults.reach("fail.before_commit")
             return row
 
-        return self.database.write(work, outlasts_outage=True)
+        failed = self.database.write(work, outlasts_outage=True)
+        faults.reach("fail.committed")
+        run_event(_LOGGER, f"failed: {error_type}", run=failed, actor="worker")
+        return failed
 
     def pause(self, run_id: UUID, fence: int) -> Row[Any] | None:
         """Give the lease back while the body is suspended; its next claim goes on with the same run."""
@@ -269,6 +318,7 @@ class RunExecution:
         reason = StopReason.CANCELLED_BY_USER
 
         def work(connection: Connection) -> Row[Any] | None:
+            run = store.get_run(connection, run_id, lock=True)
             return end_run(
                 connection,
                 run_id,
@@ -277,22 +327,26 @@ class RunExecution:
                 events.RunCancelled(stop_reason=reason),
                 actor="worker",
                 now=self.database.now(connection),
+                started_at=run.started_at,
                 held_fence=fence,
             )
 
-        return self.database.write(work)
+        cancelled = self.database.write(work)
+        if cancelled is not None:
+            run_event(_LOGGER, "stopped as it was asked to", run=cancelled, actor="worker")
+        return cancelled
 
-    def _start(self, connection: Connection, run: Row[Any], deployment: Row[Any], *, worker: str) -> Row[Any]:
-        now = self.database.now(connection)
-        is_this = sa.and_(_STATE.c.deployment_id == deployment.id, _STATE.c.partition == run.partition)
-        state = connection.execute(
-            sa.update(_STATE)
-            .where(is_this)
-            .values(next_fence=_STATE.c.next_fence + 1, activity=Activity.RUNNING)
-            .returning(_STATE)
-        ).one()
-        pins = [{**vars(pin), "pinned": True, "read": False} for pin in versions.pins_of(connection, deployment.id)]
-        store.write_inputs(connection, run.id, pins)
+    def _start(
+        self, connection: Connection, admission: Admission, *, worker: str, provenance: Mapping[str, str], now: datetime
+    ) -> Claim:
+        run, deployment = admission.run, admission.deployment
+        state = _DRAW_FENCE.first(connection, of_deployment=deployment.id, of_partition=run.partition)
+        assert state is not None, "a registered deployment has a state"
+        faults.reach("claim.fenced")
+        pins = admission.decision.pins()
+        rows = [{**vars(pin), "pinned": True, "read": False} for pin in pins]
+        (store.write_inputs if run.attempt else store.add_inputs)(connection, run.id, rows)
+        faults.reach("claim.pinned")
         attempt = run.attempt + 1
         began = events.RunStarted(attempt=attempt, fence=state.next_fence, worker=worker)
         values: dict[str, Any] = {
@@ -305,6 +359,10 @@ class RunExecution:
             "started_at": run.started_at or now,
             "base_version_id": state.version_id,
             "declaration_digest": deployment.declaration_digest,
+            "code_digest": deployment.declaration.get("code_digest"),
+            "pause_requested_at": None,
+            "resume_due_at": None,
+            **provenance,
         }
         if run.status == RunStatus.RUNNING:
             # Its infrastructure started the flow run again: the new fence stops whoever still executes the old one.
@@ -312,11 +370,14 @@ class RunExecution:
         else:
             started = store.transition(connection, run.id, RunStatus.RUNNING, [began], actor=worker, now=now, **values)
         assert started is not None, "the run was read in this transaction"
-        return started
+        return Claim(started, deployment, admission.decision, may_start=True, pins=pins)
 
-    def _publish(self, connection: Connection, run: Row[Any], fence: int, result: Result) -> versions.Published:
-        now = self.database.now(connection)
-        insert_artifacts(connection, run.id, result.artifacts, now=now, since=run.started_at)
+    def _publish(
+        self, connection: Connection, run: Row[Any], fence: int, result: Result, *, now: datetime
+    ) -> versions.Published:
+        # An earlier attempt may have left some, its traceback among them.
+        keep = replace_artifacts if run.attempt > 1 else insert_artifacts
+        keep(connection, run.id, result.artifacts, now=now, since=run.started_at)
         tables = [artifact for artifact in result.artifacts if artifact.publish]
         reads = [versions.Input(read.role, read.upstream_id, read.version_id) for read in result.reads]
         published = versions.publish(
@@ -349,16 +410,19 @@ def output_digest(artifacts: Sequence[ArtifactRecord]) -> str:
     return digest.hexdigest()
 
 
+def final_state_digest(result: Result) -> str:
+    """Return the digest of all that a run left: published artifacts, outputs and metrics.
+
+    Equal digests mean an equal result, whoever ran it and when; unlike a version's digest, metrics count.
+    """
+    artifacts = sorted((one.name, one.digest) for one in result.artifacts if one.publish)
+    outputs = json.dumps(result.outputs, sort_keys=True, default=str)
+    return hashlib.sha256(json.dumps([artifacts, outputs, sorted(result.metrics.items())]).encode()).hexdigest()
+
+
 def _storable(text: str) -> str:
     """Return text that both databases take: an error must not be hidden by what its message holds."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-
-def _metric_rows(values: Mapping[str, float], conventions: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "value": None if math.isnan(value) else value, "convention": conventions.get(name)}
-        for name, value in values.items()
-    ]
 
 
 def _extreme(choose: Any, dates: Sequence[date | None]) -> date | None:

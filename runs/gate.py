@@ -16,6 +16,8 @@ from sqlalchemy.engine import Connection
 
 from ..lineage.explain import explain
 from ..lineage.models import Deployment, DeploymentState, Edge, Freshness, Version
+from ..lineage.versions import Input
+from ..storage.statement import Statement
 from ..storage.words import IfReady, OnStale
 
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
@@ -24,6 +26,28 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 READY = frozenset({Freshness.READY, Freshness.SOURCE_DELAYED})
+
+
+_LOOK = Statement(
+    lambda _: (
+        sa.select(
+            _EDGE.c.role,
+            _DEPLOYMENT.c.id,
+            _DEPLOYMENT.c.key,
+            _DEPLOYMENT.c.retired_at,
+            _STATE.c.freshness,
+            _VERSION.c.id.label("version_id"),
+            _VERSION.c.number,
+            _VERSION.c.digest,
+            _VERSION.c.data_end,
+        )
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _EDGE.c.upstream_id)
+        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
+        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+        .where(_EDGE.c.deployment_id == sa.bindparam("deployment_id"))
+        .order_by(_EDGE.c.role)
+    )
+)
 
 
 class Verdict(StrEnum):
@@ -71,6 +95,14 @@ class Decision:
     on_stale: OnStale
     upstreams: tuple[UpstreamReport, ...]
 
+    def pins(self) -> tuple[Input, ...]:
+        """Return the version of each upstream that has one: what a run that starts now reads."""
+        return tuple(
+            Input(upstream.role, upstream.deployment_id, upstream.version_id)
+            for upstream in self.upstreams
+            if upstream.version_id is not None
+        )
+
     def evidence(self) -> dict[str, Any]:
         """Return the decision as it is stored on the run."""
         return {
@@ -94,24 +126,7 @@ class Decision:
 
 def look(connection: Connection, deployment_id: UUID) -> tuple[UpstreamReport, ...]:
     """Return what the gate sees of the deployment's direct upstreams, ordered by role."""
-    rows = connection.execute(
-        sa.select(
-            _EDGE.c.role,
-            _DEPLOYMENT.c.id,
-            _DEPLOYMENT.c.key,
-            _DEPLOYMENT.c.retired_at,
-            _STATE.c.freshness,
-            _VERSION.c.id.label("version_id"),
-            _VERSION.c.number,
-            _VERSION.c.digest,
-            _VERSION.c.data_end,
-        )
-        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _EDGE.c.upstream_id)
-        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
-        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-        .where(_EDGE.c.deployment_id == deployment_id)
-        .order_by(_EDGE.c.role)
-    ).fetchall()
+    rows = _LOOK.rows(connection, deployment_id=deployment_id)
     reports = []
     for row in rows:
         freshness = Freshness(row.freshness)
@@ -138,12 +153,16 @@ def look(connection: Connection, deployment_id: UUID) -> tuple[UpstreamReport, .
 def decide(
     upstreams: Sequence[UpstreamReport],
     *,
-    freshness: Freshness,
+    freshness: Freshness | None,
     on_stale: OnStale,
     if_ready: IfReady,
     actor: str,
+    can_wait: bool = True,
 ) -> Decision:
-    """Return the verdict on a deployment of this freshness with these upstreams."""
+    """Return the verdict on a deployment of this freshness with these upstreams.
+
+    The freshness matters for `if_ready: skip` only. What cannot wait is refused where it would have to.
+    """
     not_ready = [upstream for upstream in upstreams if not upstream.is_ready]
     reasons = "; ".join(upstream.reason for upstream in not_ready)
     if not not_ready:
@@ -153,6 +172,8 @@ def decide(
             verdict, reason = Verdict.RUN, "every upstream is ready" if upstreams else "it has no upstreams"
     elif on_stale == OnStale.FORCE:
         verdict, reason = Verdict.RUN, f"forced by {actor} although {reasons}"
+    elif on_stale in (OnStale.REFRESH, OnStale.WAIT) and not can_wait:
+        verdict, reason = Verdict.REFUSE, f"{reasons}; a subflow cannot wait for upstreams: run its deployment instead"
     elif on_stale == OnStale.REFRESH:
         verdict, reason = Verdict.REFRESH, f"first to be refreshed: {reasons}"
     elif on_stale == OnStale.WAIT:
@@ -160,3 +181,10 @@ def decide(
     else:
         verdict, reason = Verdict.REFUSE, reasons
     return Decision(verdict, reason, on_stale, tuple(upstreams))
+
+
+def go_on(upstreams: Sequence[UpstreamReport], *, attempt: int) -> Decision:
+    """Return the decision on a further attempt of a run that was let start before: it reads what is current now."""
+    reasons = "; ".join(upstream.reason for upstream in upstreams if not upstream.is_ready)
+    reason = f"attempt {attempt} of a run that had started" + (f", although {reasons}" if reasons else "")
+    return Decision(Verdict.RUN, reason, OnStale.FORCE, tuple(upstreams))

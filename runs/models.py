@@ -62,6 +62,12 @@ class Run(SQLModel, table=True):
             postgresql_where=sa.text("ended_at IS NULL"),
         ),
         sa.Index("ix_run_deployment_id_id", "deployment_id", "id"),
+        sa.Index(
+            "ix_run_ended_at",
+            "ended_at",
+            sqlite_where=sa.text("ended_at IS NOT NULL"),
+            postgresql_where=sa.text("ended_at IS NOT NULL"),
+        ),
     )
 
     id: UUID = Field(primary_key=True)
@@ -201,6 +207,15 @@ class RunEvent(SQLModel, table=True):
 
 class Step(SQLModel, table=True):
     """One task run of the run's flow, as Prefect reports it."""
+
+    __table_args__ = (
+        sa.Index(
+            "ix_step_open",
+            "run_id",
+            sqlite_where=sa.text("status IN ('pending', 'retrying', 'running')"),
+            postgresql_where=sa.text("status IN ('pending', 'retrying', 'running')"),
+        ),
+    )
 
     run_id: UUID = Field(primary_key=True, foreign_key="run.id")
     task_run_id: UUID = Field(primary_key=True)

@@ -14,11 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..storage.ids import new_id
+from ..storage.statement import Statement
 from .models import Outbox
-from .store import insert_or_ignore
 
 _OUTBOX = Outbox.__table__  # type: ignore[attr-defined]
 _MAX_BACKOFF_S = 60.0
+_LATER = ("claim_token", "last_error")
+"""Columns that an entry gets when it is sent."""
 
 
 class Topic(StrEnum):
@@ -34,6 +36,49 @@ class Topic(StrEnum):
     """Force the flow run, whose worker is gone, to Crashed."""
 
 
+def _claim_statement() -> Statement:
+    earlier = _OUTBOX.alias("earlier")
+    is_first = ~sa.exists().where(earlier.c.run_id == _OUTBOX.c.run_id, _is_due(earlier), earlier.c.id < _OUTBOX.c.id)
+    due = (
+        sa.select(_OUTBOX.c.id)
+        .where(_is_due(_OUTBOX), _OUTBOX.c.due_at <= sa.bindparam("now"), is_first)
+        .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return Statement(
+        lambda _: (
+            sa.update(_OUTBOX)
+            .where(_OUTBOX.c.id.in_(sa.select(due.c.id)))
+            .values(claim_token=sa.bindparam("token"), due_at=sa.bindparam("until"), attempts=_OUTBOX.c.attempts + 1)
+            .returning(_OUTBOX)
+        )
+    )
+
+
+def _is_due(table: Any) -> sa.ColumnElement[bool]:
+    due: sa.ColumnElement[bool] = table.c.state == sa.literal_column("'due'")  # in the text: it matches the index
+    return due
+
+
+_ENQUEUE = Statement(
+    lambda sql: (
+        sql.insert(_OUTBOX)
+        .values({column.name: sa.bindparam(column.name) for column in _OUTBOX.c if column.name not in _LATER})
+        .on_conflict_do_nothing()
+    )
+)
+_CLAIM = _claim_statement()
+_CLOSE = Statement(
+    lambda _: (
+        sa.update(_OUTBOX)
+        .where(_OUTBOX.c.id == sa.bindparam("entry"), _OUTBOX.c.claim_token == sa.bindparam("token"), _is_due(_OUTBOX))
+        .values(state=sa.bindparam("new_state"), last_error=sa.bindparam("error"))
+    )
+)
+
+
 def enqueue(
     connection: Connection,
     topic: Topic,
@@ -44,45 +89,32 @@ def enqueue(
     payload: dict[str, Any] | None = None,
 ) -> None:
     """Write an entry; one with the same key is written once."""
-    connection.execute(
-        insert_or_ignore(connection, _OUTBOX).values(
-            id=new_id(), topic=topic, run_id=run_id, dedupe_key=dedupe_key, payload=payload or {}, state="due",
-            attempts=0, due_at=now,
-        )
+    _ENQUEUE.send(
+        connection, id=new_id(), topic=topic, run_id=run_id, dedupe_key=dedupe_key, payload=payload or {}, state="due",
+        attempts=0, due_at=now,
     )  # fmt: skip
+
+
+def dispatch(connection: Connection, run: Any, *, now: datetime) -> None:
+    """Have a flow run created for a pending run; each time that it becomes pending, once."""
+    enqueue(connection, Topic.DISPATCH, run.id, dedupe_key=f"dispatch:{run.id}:{run.last_seq}", now=now)
 
 
 def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: float = 60.0) -> list[Row[Any]]:
     """Take up to `limit` due entries for `hold_s` seconds; return their rows with the new token."""
-    earlier = _OUTBOX.alias("earlier")
-    is_first = ~sa.exists().where(
-        earlier.c.run_id == _OUTBOX.c.run_id, earlier.c.state == "due", earlier.c.id < _OUTBOX.c.id
-    )
-    due = (
-        sa.select(_OUTBOX.c.id)
-        .where(_OUTBOX.c.state == "due", _OUTBOX.c.due_at <= now, is_first)
-        .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    take = (
-        sa.update(_OUTBOX)
-        .where(_OUTBOX.c.id.in_(sa.select(due.c.id)))
-        .values(claim_token=new_id(), due_at=now + timedelta(seconds=hold_s), attempts=_OUTBOX.c.attempts + 1)
-        .returning(_OUTBOX)
-    )
-    return sorted(connection.execute(take), key=lambda row: row.id)
+    until = now + timedelta(seconds=hold_s)
+    taken = _CLAIM.rows(connection, now=now, most=limit, token=new_id(), until=until)
+    return sorted(taken, key=lambda row: row.id)
 
 
 def settle(connection: Connection, entry: Row[Any]) -> bool:
     """Mark an entry as sent; return False when its claim had run out and somebody else has it."""
-    return _close(connection, entry, state="done")
+    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state="done", error=None) == 1
 
 
 def bury(connection: Connection, entry: Row[Any], *, error: str) -> bool:
     """Give an entry up for good."""
-    return _close(connection, entry, state="dead", last_error=error[:2000])
+    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state="dead", error=error[:2000]) == 1
 
 
 def postpone(connection: Connection, entry: Row[Any], *, error: str, now: datetime) -> None:
@@ -93,12 +125,3 @@ def postpone(connection: Connection, entry: Row[Any], *, error: str, now: dateti
         .where(_OUTBOX.c.id == entry.id, _OUTBOX.c.claim_token == entry.claim_token)
         .values(due_at=now + timedelta(seconds=delay_s), last_error=error[:2000])
     )
-
-
-def _close(connection: Connection, entry: Row[Any], **values: Any) -> bool:
-    closed = connection.execute(
-        sa.update(_OUTBOX)
-        .where(_OUTBOX.c.id == entry.id, _OUTBOX.c.claim_token == entry.claim_token, _OUTBOX.c.state == "due")
-        .values(**values)
-    )
-    return closed.rowcount == 1

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage.models import Deployment
+from ..lineage.models import Activity, Deployment
 from ..storage import faults
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
@@ -31,7 +31,7 @@ RUN = Run.__table__  # type: ignore[attr-defined]
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
 _INPUT = RunInput.__table__  # type: ignore[attr-defined]
 _METRIC = Metric.__table__  # type: ignore[attr-defined]
-_STORE = Store.__table__  # type: ignore[attr-defined]
+STORE = Store.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _DEPENDENCY = RunDependency.__table__  # type: ignore[attr-defined]
 
@@ -40,7 +40,7 @@ _UNSET: Mapping[str, Any] = {
     **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
 }  # fmt: skip
 
-_STORE_ID = Statement(lambda _: sa.select(_STORE.c.id))
+_STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
 _INSERT_RUN = Statement(
     lambda sql: sql.insert(RUN).values({column: sa.bindparam(column.name) for column in RUN.c}).on_conflict_do_nothing()
 )
@@ -59,15 +59,6 @@ _NEWEST_OF_FLOW_RUN = Statement(
         .limit(sa.literal_column("1"))
     )
 )
-_IS_LEASED = Statement(
-    lambda _: (
-        sa.select(RUN.c.id)
-        .where(
-            RUN.c.deployment_id == sa.bindparam("deployment_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, LEASED)
-        )
-        .limit(sa.literal_column("1"))
-    )
-)
 _LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
 _INSERT_EVENT = insert_all(_EVENT)
 _INSERT_INPUT = insert_all(_INPUT)
@@ -83,18 +74,16 @@ _MARK_READ = Statement(
         .values(read=sa.true())
     )
 )
-_WAITS_FOR_RUN = Statement(
-    lambda _: (
+_WAITS_FOR = Statement(
+    lambda sql: (
         sa.select(_DEPENDENCY)
-        .where(_DEPENDENCY.c.upstream_run_id == sa.bindparam("upstream_run_id"))
-        .order_by(_DEPENDENCY.c.run_id)
-    )
-)
-_WAITS_FOR_READY = Statement(
-    lambda _: (
-        sa.select(_DEPENDENCY)
-        .where(_DEPENDENCY.c.upstream_run_id.is_(None), _DEPENDENCY.c.upstream_id == sa.bindparam("upstream_id"))
-        .order_by(_DEPENDENCY.c.run_id)
+        .where(
+            sa.or_(
+                _DEPENDENCY.c.upstream_run_id == sa.bindparam("upstream_run_id"),
+                sa.and_(_DEPENDENCY.c.upstream_run_id.is_(None), sql.among(_DEPENDENCY.c.upstream_id, "upstream_ids")),
+            )
+        )
+        .order_by(_DEPENDENCY.c.run_id, _DEPENDENCY.c.upstream_id)
     )
 )
 
@@ -136,7 +125,9 @@ def insert_run(
     `values` holds a value for every column but those that follow from here.
     """
     row = _ROW(**{**_UNSET, **values, "created_at": now, "last_seq": len(events)})
-    if _INSERT_RUN.run(connection, **row._asdict()) == 0:
+    if row.idempotency_key is None and row.flow_run_id is None:
+        _INSERT_RUN.send(connection, **row._asdict())  # nothing that it could meet
+    elif _INSERT_RUN.run(connection, **row._asdict()) == 0:
         return None
     _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
     return row
@@ -177,14 +168,16 @@ def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set
 
 def active_runs(connection: Connection) -> list[Row[Any]]:
     """Return the runs that have not ended, oldest first."""
-    return list(connection.execute(sa.select(RUN).where(RUN.c.ended_at.is_(None)).order_by(RUN.c.id)))
+    # Sorted here: in the database's order by id, SQLite would read every run there ever was.
+    rows = connection.execute(sa.select(RUN).where(RUN.c.ended_at.is_(None)))
+    return sorted(rows, key=lambda row: row.id)
 
 
 def active_runs_of(connection: Connection, deployment_ids: Iterable[UUID], *, keep: bool = False) -> list[Row[Any]]:
     """Return the runs of these deployments that have not ended, oldest first; with `keep`, none ends meanwhile."""
     query = (
         sa.select(RUN)
-        .where(RUN.c.deployment_id.in_(list(deployment_ids)), RUN.c.status.in_(sorted(ACTIVE)))
+        .where(RUN.c.deployment_id.in_(list(deployment_ids)), RUN.c.ended_at.is_(None))
         .order_by(RUN.c.id)
     )
     return list(connection.execute(query.with_for_update(read=True) if keep else query))
@@ -242,9 +235,13 @@ def change(
     return _update(connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence)
 
 
-def has_leased_run(connection: Connection, deployment_id: UUID) -> bool:
-    """Return whether a worker executes a run of this deployment."""
-    return _IS_LEASED.first(connection, deployment_id=deployment_id) is not None
+def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
+    """Return the activity of a deployment: running while a worker executes a run of it, else the parameter's."""
+    leased = sa.exists().where(
+        RUN.c.deployment_id == deployment_id, RUN.c.ended_at.is_(None), one_of(RUN.c.status, LEASED)
+    )
+    running = sa.literal_column(f"'{Activity.RUNNING}'", sa.String())
+    return sa.case((leased, running), else_=sa.bindparam(otherwise, type_=sa.String()))
 
 
 def deployment_key(connection: Connection, deployment_id: UUID) -> str:
@@ -261,13 +258,13 @@ def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[R
 
 def write_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace what the run has pinned: rows of role, upstream_id, version_id, pinned, read."""
-    _DELETE_INPUTS.run(connection, run_id=run_id)
+    _DELETE_INPUTS.send(connection, run_id=run_id)
     add_inputs(connection, run_id, rows)
 
 
 def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record what a run has pinned or read: rows of role, upstream_id, version_id, pinned, read."""
-    _INSERT_INPUT.run_many(connection, [{"run_id": run_id, **row} for row in rows])
+    _INSERT_INPUT.send_many(connection, [{"run_id": run_id, **row} for row in rows])
 
 
 def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
@@ -285,7 +282,7 @@ def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
 
 def write_metrics(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
     """Insert or replace latest values: rows of name, value (NaN is null) and convention."""
-    _UPSERT_METRIC.run_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
+    _UPSERT_METRIC.send_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
 
 
 def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]]:
@@ -296,13 +293,13 @@ def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Insert the run's row in the table of its type."""
-    _detail_insert(DeploymentKind(kind), tuple(facts)).run(connection, run_id=run_id, **facts)
+    _detail_insert(DeploymentKind(kind), tuple(facts)).send(connection, run_id=run_id, **facts)
 
 
 def update_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Change the run's row in the table of its type."""
     if facts:
-        _detail_update(DeploymentKind(kind), tuple(facts)).run(connection, of_run=run_id, **facts)
+        _detail_update(DeploymentKind(kind), tuple(facts)).send(connection, of_run=run_id, **facts)
 
 
 def detail_of(connection: Connection, kind: Any, run_id: UUID) -> Row[Any]:
@@ -328,10 +325,7 @@ def dependencies_on(
     connection: Connection, *, run_id: UUID | None = None, upstream_ids: Iterable[UUID] = ()
 ) -> list[Row[Any]]:
     """Return what waits for this run, or waits for one of these deployments without a run that refreshes it."""
-    found = [] if run_id is None else _WAITS_FOR_RUN.rows(connection, upstream_run_id=run_id)
-    for upstream_id in upstream_ids:
-        found += _WAITS_FOR_READY.rows(connection, upstream_id=upstream_id)
-    return sorted(found, key=lambda row: (row.run_id, row.upstream_id))
+    return _WAITS_FOR.rows(connection, upstream_run_id=run_id, upstream_ids=list(upstream_ids))
 
 
 def awaited_upstreams(connection: Connection) -> set[UUID]:
@@ -442,7 +436,7 @@ def _insert_events(
     if not events:
         return
     first = last_seq - len(events) + 1
-    _INSERT_EVENT.run_many(
+    _INSERT_EVENT.send_many(
         connection,
         [
             {

@@ -119,6 +119,8 @@ def insert_artifacts(
         InvalidInput: a name is given twice or is not 1 to 250 printable characters.
         Conflict: garbage collection deleted an object meanwhile; write the artifacts again.
     """
+    if not artifacts:
+        return
     _check_names([artifact.name for artifact in artifacts])
     rows, links, objects = [], [], {}
     for artifact in artifacts:
@@ -133,10 +135,26 @@ def insert_artifacts(
     in_order = [objects[name] for name in sorted(objects)]
     for start in range(0, len(in_order), _OBJECTS_PER_STATEMENT):
         _take_up(connection, in_order[start : start + _OBJECTS_PER_STATEMENT], now=now, since=since)
-    if rows:
-        connection.execute(sa.insert(_ARTIFACT), rows)
+    connection.execute(sa.insert(_ARTIFACT), rows)
     if links:
         connection.execute(sa.insert(_ARTIFACT_OBJECT), links)
+
+
+def replace_artifacts(
+    connection: Connection,
+    owner_id: UUID,
+    artifacts: Sequence[ArtifactRecord],
+    *,
+    now: datetime,
+    since: datetime | None = None,
+) -> None:
+    """Record artifacts in the place of those of the same names that the owner had: see `insert_artifacts`."""
+    named = sa.and_(_ARTIFACT.c.owner_id == owner_id, _ARTIFACT.c.name.in_([one.name for one in artifacts]))
+    if artifacts:
+        replaced = sa.select(_ARTIFACT.c.id).where(named)
+        connection.execute(sa.delete(_ARTIFACT_OBJECT).where(_ARTIFACT_OBJECT.c.artifact_id.in_(replaced)))
+        connection.execute(sa.delete(_ARTIFACT).where(named))
+    insert_artifacts(connection, owner_id, artifacts, now=now, since=since)
 
 
 def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]:

@@ -8,6 +8,7 @@ database, because it may run more than once.
 """
 
 import json
+import math
 import random
 import sqlite3
 import time
@@ -24,6 +25,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlmodel import SQLModel
 
 from .errors import InvalidInput, NotStorable, StoreUnavailable
+from .pipeline import WaitingCursor, clock_of, pipelined
 
 T = TypeVar("T")
 
@@ -36,10 +38,12 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
+_NOT_DURABLE = "SET LOCAL synchronous_commit = off"
 _WRITE_ATTEMPTS = 12
 _OUTAGE_S = 60.0
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _WAL_ATTEMPTS = 100
+_IDLE_S = 5.0
 _SQLITE_BUSY_MS = 30_000
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
@@ -113,35 +117,41 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with _connected(self.engine) as connection, connection.begin():
+        with self._begun(self.engine) as connection:
             yield connection
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
         """Open a transaction that may write, once. Prefer `write`, which tries again when it must.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
         # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
-        with _connected(self._writing) as connection, connection.begin():
+        with self._begun(self._writing, *(() if durable else (_NOT_DURABLE,))) as connection:
             yield connection
 
-    def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False) -> T:
+    def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False, durable: bool = True) -> T:
         """Run `work` in one transaction, again when the database asks for it, and return its result.
 
         With `outlasts_outage`, also again for up to a minute when the connection is lost: only for work that changes
         nothing the second time, because a connection that is lost at COMMIT leaves open whether it took place.
 
+        Without `durable`, Postgres does not wait for its disk: a loss of its power may undo the transaction, as if it
+        had never been. Only for what is void after a while anyway, such as a hold.
+
         Raises:
             StoreUnavailable: the database cannot be reached, or stayed busy.
         """
         give_up_at = time.monotonic() + (_OUTAGE_S if outlasts_outage else 0.0)
-        busy = 0
+        busy = lost = 0
         while True:
+            is_done = False
             try:
-                with self.transaction() as connection:
-                    return work(connection)
+                with self.transaction(durable=durable) as connection:
+                    result = work(connection)
+                    is_done = True
+                return result
             except (StoreUnavailable, exc.DBAPIError) as error:
                 if isinstance(error, exc.DBAPIError) and _asks_for_retry(error):
                     busy += 1
@@ -149,23 +159,40 @@ class Database:
                         raise StoreUnavailable(f"the database stayed busy for {busy} attempts") from error
                     time.sleep(random.uniform(0, min(0.5, 0.005 * 2**busy)))
                     continue
-                is_lost = isinstance(error, StoreUnavailable) or error.connection_invalidated
-                if not is_lost or time.monotonic() > give_up_at:
+                if isinstance(error, exc.DBAPIError) and not error.connection_invalidated:
+                    raise
+                lost += 1
+                # What was lost before its COMMIT was sent has not taken place: the pool may hold dead connections.
+                is_undone = isinstance(error, exc.DBAPIError) and not is_done
+                if is_undone and lost == 1:
+                    continue
+                if time.monotonic() > give_up_at:
                     raise
             time.sleep(random.uniform(0.2, 1.0))
 
     def now(self, connection: Connection) -> datetime:
-        """Return the database's time: one clock for all workers, whatever theirs say."""
+        """Return the database's time: one clock for all workers, whatever theirs say.
+
+        On Postgres that is when the transaction began.
+        """
         if self._clock is not None:
             return self._clock()
         if self.dialect == "sqlite":
             return datetime.now(UTC)  # the file is local: its clock is this machine's
-        now: datetime = connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one()
-        return now.astimezone(UTC)
+        return clock_of(connection)
 
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    @contextmanager
+    def _begun(self, engine: Engine, *first: str) -> Iterator[Connection]:
+        with _connected(engine) as connection, connection.begin():
+            if self.dialect == "sqlite":
+                yield connection
+            else:
+                with pipelined(connection, *first):
+                    yield connection
 
 
 @contextmanager
@@ -200,7 +227,28 @@ def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine
         engine = sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20)
         _prepare_sqlite(engine, synchronous=sqlite_synchronous)
         return engine
-    return sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20, pool_pre_ping=True)
+    engine = sa.create_engine(
+        parsed,
+        json_serializer=dump_json,
+        pool_size=pool_size,
+        max_overflow=20,
+        connect_args={"cursor_factory": WaitingCursor},
+    )
+    _ping_the_idle(engine)
+    return engine
+
+
+def _ping_the_idle(engine: Engine) -> None:
+    """Try a connection before it is used when it has not been for a while: the server may have closed it meanwhile."""
+
+    @sa.event.listens_for(engine, "checkin")
+    def note(_raw: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def ping(raw: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("idle_since", math.inf) > _IDLE_S and not engine.dialect.do_ping(raw):
+            raise exc.DisconnectionError  # the pool opens another one
 
 
 def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:

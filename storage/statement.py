@@ -13,9 +13,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+
+from .pipeline import cursor_of, translated, wait
 
 Convert = Callable[[Any], Any]
 
@@ -62,16 +63,16 @@ class Statement:
 
     def rows(self, connection: Connection, **parameters: Any) -> list[Any]:
         """Run it and return its rows: named tuples, in the database's order."""
+        return self.ask(connection, **parameters).rows()
+
+    def ask(self, connection: Connection, **parameters: Any) -> "Answer":
+        """Run it, and let its rows be asked for later: several questions then cost one way to the database."""
         compiled = self._for(connection)
-        cursor = compiled.run(connection, parameters)
-        return compiled.converted(cursor, cursor.fetchall())
+        return Answer(compiled, connection, compiled.send(connection, parameters))
 
     def first(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return its first row, or None."""
-        compiled = self._for(connection)
-        cursor = compiled.run(connection, parameters)
-        row = cursor.fetchone()
-        return None if row is None else compiled.converted(cursor, [row])[0]
+        return self.ask(connection, **parameters).first()
 
     def scalar(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return the first column of its first row, or None."""
@@ -80,13 +81,19 @@ class Statement:
 
     def run(self, connection: Connection, **parameters: Any) -> int:
         """Run it and return how many rows it changed."""
-        count: int = self._for(connection).run(connection, parameters).rowcount
+        cursor = self._for(connection).send(connection, parameters)
+        wait(connection.connection.driver_connection)
+        count: int = cursor.rowcount
         return count
 
-    def run_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """Run it once for each set of parameters."""
+    def send(self, connection: Connection, **parameters: Any) -> None:
+        """Run it without waiting for the answer, where the database can: an error comes later, COMMIT at the latest."""
+        self._for(connection).send(connection, parameters)
+
+    def send_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
+        """Run it once for each set of parameters, without waiting for the answers."""
         if parameters:
-            self._for(connection).run_many(connection, parameters)
+            self._for(connection).send_many(connection, parameters)
 
     def _for(self, connection: Connection) -> "_Compiled":
         dialect = connection.dialect
@@ -94,6 +101,26 @@ class Statement:
         if found is None:
             found = self._compiled[dialect.name] = _Compiled(self._build(Sql(dialect)), dialect)
         return found
+
+
+class Answer:
+    """The rows of a statement that was sent."""
+
+    __slots__ = ("_compiled", "_connection", "_cursor")
+
+    def __init__(self, compiled: "_Compiled", connection: Connection, cursor: Any) -> None:
+        self._compiled = compiled
+        self._connection = connection
+        self._cursor = cursor
+
+    def rows(self) -> list[Any]:
+        """Return all rows; once."""
+        return self._compiled.fetched(self._connection, self._cursor)
+
+    def first(self) -> Any | None:
+        """Return the first row, or None; once."""
+        rows = self.rows()
+        return rows[0] if rows else None
 
 
 def insert_all(table: sa.Table, *, without: Iterable[str] = ()) -> Statement:
@@ -132,23 +159,29 @@ class _Compiled:
         self._row = row_type(column.keyname for column in self._columns)
         self._converts: list[tuple[int, Convert]] | None = None
 
-    def run(self, connection: Connection, parameters: dict[str, Any]) -> Any:
-        raw: Any = connection.connection.driver_connection
-        cursor = raw.cursor()
+    def fetched(self, connection: Connection, cursor: Any) -> list[Any]:
+        try:
+            rows = cursor.fetchall()
+        except Exception as error:
+            raise translated(error, connection, self._text) from error
+        return self._converted(cursor, rows) if rows else []
+
+    def send(self, connection: Connection, parameters: dict[str, Any]) -> Any:
+        cursor = cursor_of(connection.connection.driver_connection)
         try:
             cursor.execute(self._text, self._bound(parameters))
         except Exception as error:
-            raise _translated(error, connection, self._text) from error
+            raise translated(error, connection, self._text) from error
         return cursor
 
-    def run_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
-        raw: Any = connection.connection.driver_connection
+    def send_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
+        cursor = cursor_of(connection.connection.driver_connection)
         try:
-            raw.cursor().executemany(self._text, [self._bound(dict(one)) for one in parameters])
+            cursor.executemany(self._text, [self._bound(dict(one)) for one in parameters])
         except Exception as error:
-            raise _translated(error, connection, self._text) from error
+            raise translated(error, connection, self._text) from error
 
-    def converted(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    def _converted(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
         if self._converts is None:
             # Only a result says how the driver gives it: some conversions depend on that.
             given = [about[1] for about in cursor.description]
@@ -172,17 +205,3 @@ class _Compiled:
         for name, convert in self._binds:
             parameters[name] = convert(parameters[name])
         return parameters if self._names is None else [parameters[name] for name in self._names]
-
-
-def _translated(error: Exception, connection: Connection, text: str) -> Exception:
-    """Return the driver's error as SQLAlchemy's own, which says whether the connection is lost."""
-    dialect: Any = connection.dialect
-    if not isinstance(error, dialect.dbapi.Error):
-        return error
-    lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)
-    if lost:
-        connection.invalidate(error)
-    translated: Exception = exc.DBAPIError.instance(
-        text, None, error, dialect.dbapi.Error, connection_invalidated=lost, dialect=dialect
-    )
-    return translated

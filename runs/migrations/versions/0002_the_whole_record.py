@@ -22,6 +22,11 @@ _KINDS = {
     "BacktestRun": "backtest",
 }
 
+_INDEXES = (
+    ("ix_run_ended_at", "run", "ended_at", "ended_at IS NOT NULL"),
+    ("ix_step_open", "step", "run_id", "status IN ('pending', 'retrying', 'running')"),
+)
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -85,10 +90,15 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["run.id"], name=op.f("fk_checkpoint_run_id_run")),
         sa.PrimaryKeyConstraint("run_id", "number", name=op.f("pk_checkpoint")),
     )
+    for name, table, indexed, condition in _INDEXES:
+        where = sa.text(condition)
+        op.create_index(name, table, [indexed], sqlite_where=where, postgresql_where=where)
     _fill_kind()
 
 
 def downgrade() -> None:
+    for name, table, _, _ in _INDEXES:
+        op.drop_index(name, table)
     for table in ("checkpoint", "run_message", "run_usage", "step"):
         op.drop_table(table)
     for table, columns in reversed(_detail_columns().items()):

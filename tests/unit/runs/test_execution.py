@@ -28,7 +28,6 @@ def test_run_through_publishes_a_version_and_ends_completed(world):
         "run_submitted",
         "gate_decided",
         "run_dispatched",
-        "gate_decided",
         "run_started",
         "version_published",
         "run_completed",
@@ -374,14 +373,14 @@ def test_completion_outlasts_a_connection_that_is_lost(world, monkeypatch):
     opened, lost = world.database.transaction, []
 
     @contextmanager
-    def lose_once():
+    def lose_once(**options):
         if not lost:
             lost.append(True)
             raise StoreUnavailable("the database went away")
-        with opened() as connection:
+        with opened(**options) as connection:
             yield connection
 
-    monkeypatch.setattr(type(world.database), "transaction", lambda self: lose_once())
+    monkeypatch.setattr(type(world.database), "transaction", lambda self, **options: lose_once(**options))
     world.port.complete(claim.run.id, claim.run.fence, world.result(claim=claim))
     assert world.service.get(claim.run.id).status == "completed"
     assert lost
