@@ -18,8 +18,8 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from ..storage.errors import Conflict, InvalidInput, NotFound, PrefectError
-from .facts import as_cells, deployment_facts, flow_run_facts
-from .gateway import DeploymentFacts, FlowRunFacts, FlowRunState
+from .facts import as_cells, deployment_facts, flow_run_facts, task_run_facts
+from .gateway import DeploymentFacts, Execution, FlowRunFacts, FlowRunState, TaskRunFacts
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -178,9 +178,34 @@ class PrefectGateway:
             wanted = filters.FlowRunFilter(
                 deployment_id=filters.FlowRunFilterDeploymentId(any_=ids), expected_start_time=window
             )
-            for page in self._pages(wanted, sorting.FlowRunSort.EXPECTED_START_TIME_ASC):
+            sort = sorting.FlowRunSort.EXPECTED_START_TIME_ASC
+            for page in self._pages("read_flow_runs", flow_run_filter=wanted, sort=sort):
                 found |= {flow_run.id: flow_run_facts(flow_run) for flow_run in page}
         return sorted(found.values(), key=lambda facts: (facts.expected_start_at or since, facts.id))
+
+    def read_callers(self, task_run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+        """See `Gateway.read_callers`."""
+        from prefect.client.schemas import filters
+
+        found: dict[UUID, UUID] = {}
+        for ids in _batches(task_run_ids):
+            wanted = filters.TaskRunFilter(id=filters.TaskRunFilterId(any_=ids))
+            for task_run in self._call(_reading("read_task_runs", task_run_filter=wanted, limit=_PAGE)):
+                if task_run.flow_run_id is not None:
+                    found[task_run.id] = task_run.flow_run_id
+        return found
+
+    def read_task_runs(self, flow_run_ids: Iterable[UUID]) -> list[TaskRunFacts]:
+        """See `Gateway.read_task_runs`."""
+        from prefect.client.schemas import filters, sorting
+
+        found: dict[UUID, TaskRunFacts] = {}
+        for ids in _batches(flow_run_ids):
+            wanted = filters.TaskRunFilter(flow_run_id=filters.TaskRunFilterFlowRunId(any_=ids))
+            # By id: an order that nothing changes while pages are turned. What is new meanwhile is seen the next time.
+            for page in self._pages("read_task_runs", task_run_filter=wanted, sort=sorting.TaskRunSort.ID_DESC):
+                found |= {task_run.id: task_run_facts(task_run) for task_run in page}
+        return list(found.values())
 
     def set_state(
         self,
@@ -255,12 +280,25 @@ class PrefectGateway:
 
     def current_flow_run(self) -> FlowRunFacts | None:
         """See `Gateway.current_flow_run`."""
+        execution = self.current_execution()
+        return execution.flow_run if execution is not None else None
+
+    def current_execution(self) -> Execution | None:
+        """See `Gateway.current_execution`."""
         if "prefect.context" not in sys.modules:
             return None
-        from prefect.context import FlowRunContext
+        from prefect.context import FlowRunContext, TaskRunContext
 
-        context = FlowRunContext.get()
-        return flow_run_facts(context.flow_run) if context is not None and context.flow_run else None
+        flow, task = FlowRunContext.get(), TaskRunContext.get()
+        if flow is None or flow.flow_run is None:
+            return None
+        return Execution(
+            flow_run=flow_run_facts(flow.flow_run),
+            flow_name=flow.flow.name if flow.flow is not None else None,
+            function=flow.flow.fn if flow.flow is not None else None,
+            # A flow that a task calls has a context of its own inside of the task's.
+            in_task=task is not None and task.task_run.flow_run_id == flow.flow_run.id,
+        )
 
     def _write_artifact(
         self, kind: str, key: str, data: str, description: str | None, flow_run_id: UUID | None
@@ -286,10 +324,10 @@ class PrefectGateway:
             raise NotFound("flow run", str(flow_run_id))
         return flow_run
 
-    def _pages(self, wanted: Any, sort: Any) -> Iterator[list[Any]]:
+    def _pages(self, method: str, **wanted: Any) -> Iterator[list[Any]]:
         offset = 0
         while True:
-            page = self._call(_reading("read_flow_runs", flow_run_filter=wanted, sort=sort, limit=_PAGE, offset=offset))
+            page = self._call(_reading(method, **wanted, limit=_PAGE, offset=offset))
             yield page
             if len(page) < _PAGE:
                 return

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .gateway import DeploymentFacts, FlowRunFacts, FlowRunState, ScheduleFacts
+from .gateway import DeploymentFacts, FlowRunFacts, FlowRunState, ScheduleFacts, TaskRunFacts
 
 
 def flow_run_facts(flow_run: Any) -> FlowRunFacts:
@@ -37,6 +37,25 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         started_at=_utc(flow_run.start_time),
         ended_at=_utc(flow_run.end_time),
         retries=flow_run.empirical_policy.retries or 0,
+    )
+
+
+def task_run_facts(task_run: Any) -> TaskRunFacts:
+    """Return the record of a `prefect.client.schemas.objects.TaskRun` of a flow run."""
+    state = task_run.state
+    state_type = state.type if state is not None else task_run.state_type
+    return TaskRunFacts(
+        id=task_run.id,
+        flow_run_id=task_run.flow_run_id,
+        name=task_run.name,
+        task_key=task_run.task_key,
+        state_type=FlowRunState(state_type.value) if state_type is not None else None,
+        state_name=state.name if state is not None else task_run.state_name,
+        state_message=state.message if state is not None else None,
+        run_count=task_run.run_count,
+        started_at=_utc(task_run.start_time),
+        ended_at=_utc(task_run.end_time),
+        total_run_time=task_run.total_run_time,
     )
 
 

@@ -7,9 +7,9 @@ Every method is synchronous and may be called from several threads. Every method
 Prefect cannot be reached or answers with an error; what else it raises is said where it is defined.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
@@ -94,6 +94,45 @@ class FlowRunFacts:
     def is_suspended(self) -> bool:
         """No process holds it; `Gateway.resume` schedules it again."""
         return self.state_type == FlowRunState.PAUSED and self.state_name == "Suspended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRunFacts:
+    """One task run of a flow run, as Prefect reports it at one moment.
+
+    A call of another flow, in the process or through its deployment, has a task run that stands for it.
+    """
+
+    id: UUID
+    flow_run_id: UUID
+    name: str
+    """Such as `fit-0`, or the name that was asked for."""
+    task_key: str
+    """The task: its function's name with a digest of its code."""
+    state_type: FlowRunState | None
+    """Task runs have the same state types as flow runs."""
+    state_name: str | None
+    """A word of its own within the type: `Cached`, `AwaitingRetry`…"""
+    state_message: str | None
+    run_count: int
+    """How often Prefect entered Running; 0 all along when the task run stands for a flow run."""
+    started_at: datetime | None
+    ended_at: datetime | None
+    total_run_time: timedelta
+    """How long it was Running, without the time between two attempts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What Prefect executes in a thread: its innermost flow run, and where in it the thread is."""
+
+    flow_run: FlowRunFacts
+    flow_name: str | None
+    """Prefect's name of the flow; None where a task's process was not told."""
+    function: Callable[..., Any] | None
+    """The function of the flow; None where a task's process was not told."""
+    in_task: bool
+    """The thread is in a task of the flow run, not in the flow's function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +254,21 @@ class Gateway(Protocol):
         """
         ...
 
+    def read_callers(self, task_run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+        """Return the id of the flow run to which each of these task runs belongs; one that is not there is missing.
+
+        For the `parent_task_run_id` of a flow run, that is the flow run that called it.
+        """
+        ...
+
+    def read_task_runs(self, flow_run_ids: Iterable[UUID]) -> list[TaskRunFacts]:
+        """Return the task runs of these flow runs, any number, in no order.
+
+        Prefect learns of them from events: one that has just begun or ended may be missing, or be as it was a
+        moment before.
+        """
+        ...
+
     def set_state(
         self,
         flow_run_id: UUID,
@@ -296,4 +350,8 @@ class Gateway(Protocol):
 
     def current_flow_run(self) -> FlowRunFacts | None:
         """Return the flow run that this thread executes, from memory; None outside of a flow."""
+        ...
+
+    def current_execution(self) -> Execution | None:
+        """Return what Prefect executes in this thread, from memory; None outside of a flow."""
         ...

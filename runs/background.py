@@ -30,6 +30,8 @@ class Background:
             lease_s=settings.lease_s,
             interval_s=interval_s,
             start_within_s=settings.start_within_s,
+            cancel_within_s=settings.cancel_within_s,
+            wait_within_s=settings.wait_within_s,
         )
         self._threads = [
             self._thread("dispatcher", self._dispatcher.pass_once, _DISPATCH_S),

@@ -16,8 +16,8 @@ from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
 from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
-from . import events, store
-from .models import Run
+from . import events, steps, store
+from .models import Run, RunUsage, Step
 from .service import as_run
 from .status import RunStatus
 
@@ -57,6 +57,10 @@ class RunReport:
     inputs: Sequence[versions.InputVersion]
     """The versions that it read, down to the sources."""
     artifacts: Sequence[ArtifactRecord]
+    steps: Sequence[Step]
+    """Prefect's task runs, in the order in which they started."""
+    usage: RunUsage
+    """What the steps and the counters add up to."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Queries:
             version = versions.version_of_run(connection, row.id)
             detail = dict(store.detail_of(connection, target.kind, row.id)._mapping)
             detail.pop("run_id")
+            usage = steps.usage_of(connection, row.id)
             return RunReport(
                 run=as_run(row),
                 deployment=target.key,
@@ -103,6 +108,8 @@ class Queries:
                 version=version.number if version is not None else None,
                 inputs=versions.inputs_of(connection, version.id) if version is not None else [],
                 artifacts=artifacts_of(connection, row.id),
+                steps=[Step(**step._mapping) for step in steps.steps_of(connection, [row.id])],
+                usage=RunUsage(**usage._mapping) if usage is not None else RunUsage(run_id=row.id),
             )
 
     def metrics(self, run_ids: Iterable[UUID]) -> dict[UUID, dict[str, float]]:

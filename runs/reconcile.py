@@ -1,7 +1,8 @@
 """The reconciler: repairs what has diverged from Prefect, and what time alone changes.
 
 Prefect's API state is the authority on Prefect; its events and hooks are not relied on. Every action is a
-compare-and-set, so that several reconcilers may run at once.
+compare-and-set, so that several reconcilers may run at once. First what needs only the database, which goes on while
+Prefect is away; then what is read from Prefect.
 """
 
 import logging
@@ -17,26 +18,21 @@ from sqlalchemy.engine import Connection, Row
 from ..deployments.gateway import FlowRunFacts, FlowRunState, Gateway
 from ..lineage import staleness
 from ..lineage.models import Deployment, DeploymentState, Freshness
+from ..storage import faults
 from ..storage.database import Database
-from ..storage.errors import InvalidInput
-from . import events, outbox, store
-from .ending import end_run, release_orphans, release_waiting
-from .intake import ensure_run
+from . import store
+from .adoption import Adoption
+from .closing import Ending, close, ending_of, log, pass_on_cancel
+from .deadlines import Deadlines
+from .ending import release_orphans, release_waiting
+from .mirror import Mirror
 from .status import LEASED, RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
-_ACTOR = "reconciler"
-_LOOK_BACK = timedelta(hours=24)
-
-_END_OF = {
-    FlowRunState.CANCELLED: (RunStatus.CANCELLED, StopReason.CANCELLED_BY_USER),
-    FlowRunState.CRASHED: (RunStatus.FAILED, StopReason.CRASHED),
-    FlowRunState.FAILED: (RunStatus.FAILED, StopReason.ERROR),
-    # The body returned and yet never completed its run: its result was not published.
-    FlowRunState.COMPLETED: (RunStatus.FAILED, StopReason.CRASHED),
-}
+_DISPATCH_WITHIN = timedelta(seconds=60)
+"""Before, a run without a flow run says nothing: its dispatch is on its way."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,12 @@ class Repairs:
     """Deployments whose policy had lapsed."""
     released: int = 0
     """Waiting runs whose upstreams had become ready by something else than a run."""
+    forced: int = 0
+    """Runs that had not stopped in time after their cancellation was asked for."""
+    refused: int = 0
+    """Runs that had waited too long for their upstreams."""
+    mirrored: int = 0
+    """Runs of whose steps there was something new."""
 
 
 @dataclass
@@ -65,9 +67,19 @@ class Reconciler:
     interval_s: float = 15.0
     """How often it passes; a gap is what is longer than a lease and than three passes."""
     start_within_s: float = 86_400.0
-    _last_pass_at: datetime | None = None
-    _spare_until: datetime | None = None
-    """After a gap nothing expires for one lease: the workers could not beat either."""
+    cancel_within_s: float = 180.0
+    wait_within_s: float = 7 * 86_400.0
+
+    def __post_init__(self) -> None:
+        self._deadlines = Deadlines(
+            self.database,
+            lease_s=self.lease_s,
+            cancel_within_s=self.cancel_within_s,
+            wait_within_s=self.wait_within_s,
+            longest_gap_s=max(self.lease_s, 3 * self.interval_s),
+        )
+        self._adoption = Adoption(self.database, self.gateway, start_within_s=self.start_within_s)
+        self._mirror = Mirror(self.database, self.gateway)
 
     def pass_once(self) -> Repairs:
         """Do everything once.
@@ -75,214 +87,170 @@ class Reconciler:
         Raises:
             PrefectError: Prefect cannot be reached; what needs only the database was done.
         """
+        faults.reach("reconcile.begin")
         lapsed = self._lapse_policies()
-        expired = self._expire_leases()
+        expired = self._deadlines.expire_leases()
+        forced = self._deadlines.force_cancels()
         released = self._release_ready()
-        closed = self._close_ended()
-        return Repairs(expired, closed, self._adopt(), lapsed, released)
+        refused = self._deadlines.refuse_waits()
+        now, runs = self._active()
+        closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
+        closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
+        adopted = self._adoption.pass_once()
+        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, self._mirror.pass_once())
 
     def _lapse_policies(self) -> int:
-        def work(connection: Connection) -> int:
-            now = self.database.now(connection)
-            due = connection.execute(
-                sa.select(_STATE.c.deployment_id).where(
-                    _STATE.c.lapses_at <= now, _STATE.c.freshness != Freshness.STALE
-                )
-            ).scalars()
-            changes = staleness.propagate(connection, list(due), now=now)
-            return len(changes)
+        def due(connection: Connection) -> list[UUID]:
+            is_due = sa.and_(_STATE.c.lapses_at <= self.database.now(connection), _STATE.c.freshness != Freshness.STALE)
+            return list(connection.execute(sa.select(_STATE.c.deployment_id).where(is_due)).scalars())
 
+        def work(connection: Connection) -> int:
+            return len(staleness.propagate(connection, due(connection), now=self.database.now(connection)))
+
+        with self.database.read() as connection:
+            if not due(connection):
+                return 0
         return self.database.write(work)
 
     def _release_ready(self) -> int:
         """Let runs go on whose upstreams are ready without a run having ended, such as after a registration."""
 
-        def work(connection: Connection) -> int:
+        def work(connection: Connection) -> list[Row[Any]]:
             now = self.database.now(connection)
-            before = store.count_waiting(connection)
+            before = _waiting(connection)
             release_orphans(connection, now=now)
             release_waiting(connection, changed=store.awaited_upstreams(connection), now=now)
-            return before - store.count_waiting(connection)
+            return [store.get_run(connection, run_id) for run_id in sorted(before - _waiting(connection))]
 
-        return self.database.write(work)
-
-    def _expire_leases(self) -> int:
-        def work(connection: Connection) -> int:
-            now = self.database.now(connection)
-            if self._is_sparing(now):
-                return 0
-            expired = 0
-            for run in store.active_runs(connection):
-                if run.status in LEASED and run.lease_until < now:
-                    expired += self._lose(connection, run, now=now)
-            return expired
-
-        return self.database.write(work)
-
-    def _is_sparing(self, now: datetime) -> bool:
-        """True for one lease after a gap in which the database, or this machine, was away."""
-        lease = timedelta(seconds=self.lease_s)
-        longest = max(lease, timedelta(seconds=3 * self.interval_s))
-        if self._last_pass_at is not None and now - self._last_pass_at > longest:
-            self._spare_until = now + lease
-        self._last_pass_at = now
-        return self._spare_until is not None and now < self._spare_until
-
-    def _close_ended(self) -> int:
-        """End the runs whose flow run has ended or is gone."""
         with self.database.read() as connection:
-            now = self.database.now(connection)
-            runs = [run for run in store.active_runs(connection) if run.flow_run_id is not None]
+            if not store.count_waiting(connection):
+                return 0
+        released = self.database.write(work)
+        for run in released:
+            log(_LOGGER, self.database, run, "it does not wait any more")
+        return len(released)
+
+    def _active(self) -> tuple[datetime, list[Row[Any]]]:
+        with self.database.read() as connection:
+            return self.database.now(connection), store.active_runs(connection)
+
+    def _close_ended(self, runs: list[Row[Any]], *, now: datetime) -> int:
+        """End the runs whose flow run has ended or is gone, and pass on that one is being cancelled."""
         if not runs:
             return 0
         flow_runs = self.gateway.read_flow_runs({run.flow_run_id for run in runs})
-        found = [(run, flow_runs.get(run.flow_run_id)) for run in self._known_to_this_prefect(runs, flow_runs)]
+        closed = 0
         # Most runs go on: they cost no write transaction.
+        for run in self._known_to_this_prefect(runs, flow_runs):
+            flow_run = flow_runs.get(run.flow_run_id)
+            ending = ending_of(run, flow_run, now=now, start_within_s=self.start_within_s)
+            if ending is not None:
+                closed += self._close_one(run, ending)
+            elif _is_being_cancelled(run, flow_run):
+                self._pass_on_cancel(run)
+        return closed
+
+    def _close_homeless(self, runs: list[Row[Any]], *, now: datetime) -> int:
+        """End the runs that wait for a flow run of a deployment that Prefect does not have any more."""
+        before = now - _DISPATCH_WITHIN
+        runs = [run for run in runs if run.status == RunStatus.PENDING and run.created_at <= before]
+        gone = self._gone_deployments({run.deployment_id for run in runs}) if runs else {}
+        message = "its deployment {} was deleted in Prefect before it could be dispatched: deploy it again"
         return sum(
-            self._close_one(run, flow_run)
-            for run, flow_run in found
-            if self._end_of(run, flow_run, now=now) is not None
+            self._close_one(
+                run,
+                Ending(RunStatus.FAILED, StopReason.NOT_DISPATCHED, message.format(gone[run.deployment_id])),
+            )
+            for run in runs
+            if run.deployment_id in gone
         )
 
-    def _close_one(self, run: Row[Any], flow_run: FlowRunFacts | None) -> bool:
+    def _close_one(self, run: Row[Any], ending: Ending) -> bool:
         """One run, one transaction: what is wrong with one must not keep the others."""
+        faults.reach("reconcile.closing")
+        ended = self.database.write(
+            lambda connection: close(connection, run, ending, now=self.database.now(connection))
+        )
+        faults.reach("reconcile.closed")
+        if ended is None:
+            return False
+        log(_LOGGER, self.database, ended, ending.message or "its flow run has ended in Prefect")
+        return True
 
-        def work(connection: Connection) -> bool:
-            return self._close(connection, run, flow_run, now=self.database.now(connection))
-
-        return self.database.write(work)
+    def _pass_on_cancel(self, run: Row[Any]) -> None:
+        changed = self.database.write(
+            lambda connection: pass_on_cancel(connection, run, now=self.database.now(connection))
+        )
+        if changed is not None:
+            log(_LOGGER, self.database, changed, "its flow run is being cancelled in Prefect")
 
     def _known_to_this_prefect(self, runs: list[Row[Any]], flow_runs: Mapping[UUID, FlowRunFacts]) -> list[Row[Any]]:
         """Leave out the runs of which this Prefect knows neither the flow run nor the deployment.
 
-        It may be another server than the one that runs them: that nothing is found there says nothing.
+        It may be another server than the one that runs them: that nothing is found there says nothing. Only where it
+        is theirs beyond doubt, and no worker holds a run that would be ended by its lease, the deployment is gone.
         """
         missing = {run.deployment_id for run in runs if run.flow_run_id not in flow_runs}
         if not missing:
             return runs
-        query = sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.prefect_deployment_id).where(_DEPLOYMENT.c.id.in_(missing))
-        with self.database.read() as connection:
-            prefect_ids = {row.id: row.prefect_deployment_id for row in connection.execute(query)}
-        present = self.gateway.read_deployments(one for one in prefect_ids.values() if one is not None)
-        strange = {deployment for deployment, prefect_id in prefect_ids.items() if prefect_id not in present}
+        absent = self._absent_deployments(missing)
+        gone = self._gone_deployments(absent) if absent else {}
+        strange = absent - gone.keys()
         if strange:
             _LOGGER.warning(
                 "Prefect at %s knows neither the flow runs nor %d deployments of runs under way: they are left alone; "
                 "is it the server that runs them?", self.gateway.api_url, len(strange),
             )  # fmt: skip
-        return [run for run in runs if run.flow_run_id in flow_runs or run.deployment_id not in strange]
-
-    def _close(self, connection: Connection, run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime) -> bool:
-        found = self._end_of(run, flow_run, now=now)
-        return found is not None and self._end(connection, run, *found, flow_run, now=now)
-
-    def _end_of(
-        self, run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime
-    ) -> tuple[RunStatus, StopReason] | None:
-        """Return how the run has ended according to Prefect; None when it goes on."""
-        if flow_run is None:
-            return RunStatus.CANCELLED, StopReason.DELETED_IN_PREFECT
-        if flow_run.state_type == FlowRunState.FAILED and run.attempt == 0:
-            return RunStatus.FAILED, StopReason.NEVER_STARTED
-        if flow_run.state_type in _END_OF:
-            return _END_OF[flow_run.state_type]
-        if run.status == RunStatus.PENDING and not flow_run.has_begun:
-            due_at = flow_run.expected_start_at or run.created_at
-            if now > due_at + timedelta(seconds=self.start_within_s):
-                return RunStatus.FAILED, StopReason.NEVER_STARTED
-        return None
-
-    def _adopt(self) -> int:
-        """Record a run for each flow run of our deployments that has begun or ended without one."""
-        with self.database.read() as connection:
-            now = self.database.now(connection)
-            query = sa.select(_DEPLOYMENT.c.prefect_deployment_id, _DEPLOYMENT.c.created_at).where(
-                _DEPLOYMENT.c.prefect_deployment_id.is_not(None), _DEPLOYMENT.c.retired_at.is_(None)
-            )
-            since = {row.prefect_deployment_id: row.created_at for row in connection.execute(query)}
-        if not since:
-            return 0
-        # A flow run that is still scheduled gets its record when it leaves that state; one from before its
-        # deployment was registered gets none.
-        left_scheduled = [
-            flow_run
-            for flow_run in self.gateway.recent_flow_runs(since, since=now - _LOOK_BACK, until=now)
-            if flow_run.state_type not in (None, FlowRunState.SCHEDULED, FlowRunState.PENDING)
-            and flow_run.expected_start_at >= since[flow_run.deployment_id]
+        return [
+            run
+            for run in runs
+            if run.flow_run_id in flow_runs
+            or run.deployment_id not in absent
+            or (run.deployment_id in gone and run.status not in LEASED)
         ]
-        if not left_scheduled:
-            return 0
 
-        with self.database.read() as connection:
-            known = store.known_flow_runs(connection, [flow_run.id for flow_run in left_scheduled])
-        return sum(self._adopt_one(flow_run) for flow_run in left_scheduled if flow_run.id not in known)
-
-    def _adopt_one(self, flow_run: FlowRunFacts) -> bool:
-        """One flow run, one transaction: one that cannot be recorded must not keep the others."""
-
-        def work(connection: Connection) -> bool:
-            now = self.database.now(connection)
-            run = ensure_run(connection, flow_run, now=now, is_starting=False)
-            if run is not None:
-                self._close(connection, run, flow_run, now=now)
-            return run is not None
-
-        try:
-            return self.database.write(work)
-        except InvalidInput as refusal:
-            _LOGGER.warning("the flow run %s cannot be recorded: %s", flow_run.name, refusal)
-            return False
-
-    def _end(
-        self,
-        connection: Connection,
-        run: Row[Any],
-        status: RunStatus,
-        reason: StopReason,
-        flow_run: FlowRunFacts | None,
-        *,
-        now: datetime,
-        lease_before: datetime | None = None,
-    ) -> bool:
-        """End a run as Prefect says; a worker that has ended it, or has beaten, meanwhile wins."""
-        said = flow_run.state_message if flow_run is not None else None
-        event: events.Event
-        if status == RunStatus.CANCELLED:
-            if run.status == RunStatus.RUNNING:
-                store.transition(
-                    connection,
-                    run.id,
-                    RunStatus.CANCELLING,
-                    [events.CancelRequested()],
-                    actor="prefect",
-                    now=now,
-                    held_fence=run.fence,
-                    cancel_requested_at=now,
-                    lease_until=run.lease_until,
-                    lease_owner=run.lease_owner,
-                )
-            event = events.RunCancelled(stop_reason=reason)
-        else:
-            event = events.RunFailed(stop_reason=reason, message=said)
-        ended = end_run(
-            connection,
-            run.id,
-            status,
-            reason,
-            event,
-            actor=_ACTOR,
-            now=now,
-            held_fence=run.fence,
-            lease_before=lease_before,
-            error_message=said or run.error_message,
+    def _absent_deployments(self, deployment_ids: set[UUID]) -> set[UUID]:
+        """Return those of these deployments that this Prefect does not have."""
+        query = sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.prefect_deployment_id).where(
+            _DEPLOYMENT.c.id.in_(deployment_ids)
         )
-        return ended is not None
+        with self.database.read() as connection:
+            prefect_ids = {row.id: row.prefect_deployment_id for row in connection.execute(query)}
+        present = self.gateway.read_deployments(one for one in prefect_ids.values() if one is not None)
+        return {deployment for deployment, prefect_id in prefect_ids.items() if prefect_id not in present}
 
-    def _lose(self, connection: Connection, run: Row[Any], *, now: datetime) -> bool:
-        """End a run whose worker is gone, and have its flow run forced to Crashed."""
-        reason = StopReason.LEASE_EXPIRED
-        if not self._end(connection, run, RunStatus.FAILED, reason, None, now=now, lease_before=now):
-            return False
-        if run.flow_run_id is not None:
-            outbox.enqueue(connection, outbox.Topic.CRASH, run.id, dedupe_key=f"crash:{run.id}:{run.attempt}", now=now)
-        return True
+    def _gone_deployments(self, deployment_ids: set[UUID]) -> dict[UUID, str]:
+        """Return those of these deployments, with their keys, that were deleted in this Prefect.
+
+        It is theirs when it has another deployment of the same project.
+        """
+        asked = _DEPLOYMENT.alias("asked")
+        is_of_theirs = sa.and_(
+            asked.c.id.in_(deployment_ids),
+            asked.c.tenant_id == _DEPLOYMENT.c.tenant_id,
+            asked.c.project == _DEPLOYMENT.c.project,
+        )
+        query = sa.select(_DEPLOYMENT).where(
+            _DEPLOYMENT.c.prefect_deployment_id.is_not(None), sa.exists().where(is_of_theirs)
+        )
+        with self.database.read() as connection:
+            rows = list(connection.execute(query))
+        present = self.gateway.read_deployments(row.prefect_deployment_id for row in rows)
+        served = {(row.tenant_id, row.project) for row in rows if row.prefect_deployment_id in present}
+        return {
+            row.id: row.key
+            for row in rows
+            if row.id in deployment_ids
+            and row.prefect_deployment_id not in present
+            and (row.tenant_id, row.project) in served
+        }
+
+
+def _waiting(connection: Connection) -> set[UUID]:
+    query = sa.select(store.RUN.c.id).where(store.RUN.c.ended_at.is_(None), store.RUN.c.status == RunStatus.WAITING)
+    return set(connection.execute(query).scalars())
+
+
+def _is_being_cancelled(run: Row[Any], flow_run: FlowRunFacts | None) -> bool:
+    is_cancelling = flow_run is not None and flow_run.state_type == FlowRunState.CANCELLING
+    return is_cancelling and run.status == RunStatus.RUNNING

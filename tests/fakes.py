@@ -5,11 +5,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts, FlowRunState, ScheduleFacts
+from freshline.deployments.gateway import (
+    ENDED_STATES,
+    DeploymentFacts,
+    Execution,
+    FlowRunFacts,
+    FlowRunState,
+    ScheduleFacts,
+    TaskRunFacts,
+)
 from freshline.storage.errors import Conflict, InvalidInput, NotFound, PrefectError
 
 _JSON_TYPES: Mapping[str, tuple[type, ...]] = {
@@ -40,7 +48,8 @@ class FakeGateway:
     Failing, each for the next call only: `fail_next` (nothing happens), `lose_reply_of_next` (it happens, the caller
     gets an error). `is_down = True` fails every call until it is False again.
 
-    What the worker, a person or the scheduler would do: `begin`, `end`, `start_again`, `click`, `schedule`, `delete`.
+    What the worker, a person or the scheduler would do: `begin`, `task`, `call`, `run_script`, `end`, `start_again`,
+    `click`, `schedule`, `delete`, `delete_deployment`.
     """
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -52,6 +61,7 @@ class FakeGateway:
         self._lock = threading.RLock()
         self._deployments: dict[UUID, DeploymentFacts] = {}
         self._flow_runs: dict[UUID, FlowRunFacts] = {}
+        self._task_runs: dict[UUID, TaskRunFacts] = {}
         self._keys: dict[tuple[UUID, str], UUID] = {}
         self._pools = {"local"}
         self._faults: dict[str, tuple[str, Exception]] = {}
@@ -108,11 +118,56 @@ class FakeGateway:
                     state_type=FlowRunState.RUNNING,
                     state_name="Running",
                     state_message=None,
-                    run_count=before.run_count + 1,
+                    # Prefect does not count a start that goes on after a suspension.
+                    run_count=before.run_count + (before.state_name != "Resuming"),
                     started_at=before.started_at or now,
                     ended_at=None,
                 )
             )
+
+    def call(self, caller: UUID, deployment_id: UUID | None = None) -> FlowRunFacts:
+        """A flow calls another: in its process, or with `run_deployment` the one of a deployment."""
+        with self._lock:
+            parent = self.task(caller, "called-0", FlowRunState.PENDING)
+            made = self._new(self._deployments[deployment_id] if deployment_id else None, {})
+            return self._put(replace(made, parent_task_run_id=parent.id))
+
+    def run_script(self) -> FlowRunFacts:
+        """A script calls a flow under this server."""
+        return self._new(None, {})
+
+    def task(
+        self,
+        flow_run_id: UUID,
+        name: str = "fit-0",
+        state_type: FlowRunState = FlowRunState.RUNNING,
+        *,
+        state_name: str | None = None,
+        message: str | None = None,
+        task_run_id: UUID | None = None,
+        attempt: int | None = None,
+    ) -> TaskRunFacts:
+        """The flow calls a task, or the task run of this id comes into another state."""
+        with self._lock:
+            now, known = self._clock(), self._task_runs.get(task_run_id or uuid4())
+            is_running, has_ended = state_type == FlowRunState.RUNNING, state_type in ENDED_STATES
+            entered = (known.run_count if known else 0) + is_running
+            began = known.started_at if known else None
+            facts = TaskRunFacts(
+                id=known.id if known else (task_run_id or uuid4()),
+                flow_run_id=flow_run_id,
+                name=name,
+                task_key=f"{name.rpartition('-')[0]}-0a1b2c3d",
+                state_type=state_type,
+                state_name=state_name or state_type.value.capitalize(),
+                state_message=message,
+                run_count=entered if attempt is None else attempt,
+                started_at=began or (now if is_running or has_ended else None),
+                ended_at=now if has_ended else None,
+                total_run_time=now - began if has_ended and began else timedelta(),
+            )
+            self._task_runs[facts.id] = facts
+            return facts
 
     def end(
         self,
@@ -156,6 +211,14 @@ class FakeGateway:
         with self._lock:
             gone = self._flow_runs.pop(flow_run_id)
             self._keys = {key: one for key, one in self._keys.items() if one != gone.id}
+
+    def delete_deployment(self, deployment_id: UUID) -> None:
+        """A person deletes the deployment; what was scheduled goes with it, what began stays."""
+        with self._lock:
+            del self._deployments[deployment_id]
+            for flow_run in list(self._flow_runs.values()):
+                if flow_run.deployment_id == deployment_id and flow_run.state_type == FlowRunState.SCHEDULED:
+                    self.delete(flow_run.id)
 
     @contextmanager
     def within(self, flow_run_id: UUID) -> Iterator[None]:
@@ -256,6 +319,16 @@ class FakeGateway:
             ]
             return [one for _, _, one in sorted(found, key=lambda item: item[:2])]
 
+    def read_callers(self, task_run_ids: Iterable[UUID]) -> dict[UUID, UUID]:
+        with self._call("read_callers"):
+            known = self._task_runs
+            return {one: known[one].flow_run_id for one in task_run_ids if one in known}
+
+    def read_task_runs(self, flow_run_ids: Iterable[UUID]) -> list[TaskRunFacts]:
+        with self._call("read_task_runs"):
+            wanted = set(flow_run_ids)
+            return [one for one in self._task_runs.values() if one.flow_run_id in wanted]
+
     def set_state(
         self,
         flow_run_id: UUID,
@@ -284,6 +357,12 @@ class FakeGateway:
                 raise Conflict(
                     f"flow run {flow_run_id} cannot be suspended: Cannot suspend flows that are not currently running."
                 )
+            for what, is_so in {
+                "subflows": flow_run.parent_task_run_id is not None,
+                "flows without a deployment": flow_run.deployment_id is None,
+            }.items():
+                if is_so:
+                    raise Conflict(f"flow run {flow_run_id} cannot be suspended: Cannot suspend {what}.")
             self._with_state(flow_run, FlowRunState.PAUSED, name="Suspended", message=message)
             if self._current == flow_run_id:
                 raise Suspension(message)
@@ -318,6 +397,12 @@ class FakeGateway:
     def current_flow_run(self) -> FlowRunFacts | None:
         return self._flow_runs.get(self._current) if self._current is not None else None
 
+    def current_execution(self) -> Execution | None:
+        flow_run = self.current_flow_run()
+        if flow_run is None:
+            return None
+        return Execution(flow_run=flow_run, flow_name=None, function=None, in_task=False)
+
     # Within.
 
     @contextmanager
@@ -348,22 +433,22 @@ class FakeGateway:
         self._flow_runs[flow_run.id] = flow_run
         return flow_run
 
-    def _new(self, deployment: DeploymentFacts, parameters: Mapping[str, Any]) -> FlowRunFacts:
+    def _new(self, deployment: DeploymentFacts | None, parameters: Mapping[str, Any]) -> FlowRunFacts:
         with self._lock:
             now = self._clock()
             return self._put(
                 FlowRunFacts(
                     id=uuid4(),
                     name=f"fake-flow-run-{len(self._flow_runs) + 1}",
-                    deployment_id=deployment.id,
-                    state_type=FlowRunState.SCHEDULED,
-                    state_name="Scheduled",
+                    deployment_id=deployment.id if deployment else None,
+                    state_type=FlowRunState.SCHEDULED if deployment else FlowRunState.PENDING,
+                    state_name="Scheduled" if deployment else "Pending",
                     state_message=None,
                     labels={},
                     idempotency_key=None,
                     created_by_type=None,
                     created_by_name=None,
-                    parameters={**deployment.parameters, **parameters},
+                    parameters={**(deployment.parameters if deployment else {}), **parameters},
                     parent_task_run_id=None,
                     run_count=0,
                     tags=(),

@@ -26,7 +26,7 @@ _COMMANDS = {
     "lineage": ("asking", "Show what went into a version, down to the sources."),
     "reconcile": ("stack", "Dispatch and reconcile, without anything else."),
     "runs": ("asking", "List runs, newest first."),
-    "show": ("asking", "Show one run: metrics, inputs, artifacts, events."),
+    "show": ("asking", "Show one run: metrics, inputs, steps, artifacts, events."),
     "status": ("asking", "Show every deployment with its freshness."),
     "submit": ("running", "Run a deployment."),
     "up": ("stack", "Start everything on this machine: Prefect, a worker, dispatcher and reconciler."),

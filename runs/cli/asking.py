@@ -1,5 +1,6 @@
 """Questions: status, runs, show, lineage, explain."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -7,8 +8,10 @@ import click
 from ...storage.errors import NotFound
 from ...storage.ids import show_run_id
 from .output import console, inputs_table, json_option, print_json, reasons_tree, seconds_of, table
+from .output import show as show_value
 
 if TYPE_CHECKING:
+    from ..models import RunUsage, Step
     from ..queries import Queries
 
 
@@ -64,7 +67,7 @@ def runs(*, deployment: str | None, limit: int, as_json: bool) -> None:
 @click.argument("run")
 @json_option
 def show(*, run: str, as_json: bool) -> None:
-    """Show one RUN: metrics, inputs, artifacts, events."""
+    """Show one RUN: metrics, inputs, steps, artifacts, events."""
     queries = _queries()
     report = queries.report(run)
     log = queries.events(run)
@@ -85,6 +88,7 @@ def show(*, run: str, as_json: bool) -> None:
         "took": seconds_of(record),
         "gate": (record.decision or {}).get("reason"),
         "error": record.error_message,
+        "counters": _pairs(report.usage.counters),
         **{name.replace("_", " "): value for name, value in report.detail.items() if value is not None},
     }
     out.print(table(show_run_id(record.id), ("fact", "value"), facts.items()))
@@ -92,9 +96,26 @@ def show(*, run: str, as_json: bool) -> None:
     metrics = ((name, value, units.get(name)) for name, value in report.metrics.items())
     out.print(table("Metrics", ("name", "value", "unit"), metrics))
     out.print(inputs_table("Inputs, down to the sources", report.inputs))
+    if report.steps:
+        columns = ("step", "status", "attempt", "started", "took", "counters", "message")
+        out.print(table(_steps_title(report.usage), columns, (_step_cells(step) for step in report.steps)))
     artifacts = ((item.name, item.kind, item.rows, item.size_bytes, item.digest[:12]) for item in report.artifacts)
     out.print(table("Artifacts", ("name", "kind", "rows", "bytes", "digest"), artifacts))
     out.print(table("Events", ("#", "kind", "facts"), ((seq, event.kind, event.payload()) for seq, event in log)))
+
+
+def _steps_title(usage: "RunUsage") -> str:
+    failed = f", {usage.num_failed_steps} failed" if usage.num_failed_steps else ""
+    return f"Steps: {usage.num_steps}{failed}, {usage.step_ns / 1e9:.1f} s together"
+
+
+def _step_cells(step: "Step") -> tuple[object, ...]:
+    took = f"{step.duration_ns / 1e9:.1f} s" if step.duration_ns is not None else None
+    return step.name, step.status, step.attempt, step.started_at, took, _pairs(step.counters), step.message
+
+
+def _pairs(counters: Mapping[str, float]) -> str | None:
+    return ", ".join(f"{name} {show_value(value)}" for name, value in sorted(counters.items())) or None
 
 
 @click.command()

@@ -33,7 +33,10 @@ _STYLE = {
     "waiting": "yellow",
     "running": "cyan",
     "stale": "red",
+    "retrying": "yellow",
+    "cached": "green",
     "failed": "red",
+    "crashed": "red",
     "refused": "magenta",
     "cancelled": "magenta",
 }

@@ -16,10 +16,13 @@ from .output import console
 def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
     """Start everything on this machine: Prefect's server, a worker, dispatcher and reconciler. Ctrl-C ends it."""
     from ...storage.settings import load_settings
+    from .. import logs
     from ..embedded import embedded
 
     out = console()
-    home = directory or load_settings().home
+    settings = load_settings()
+    logs.configure(settings.log_format)
+    home = directory or settings.home
     with (
         out.status("starting") as status,
         embedded(
@@ -39,10 +42,12 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
 @click.command()
 def reconcile() -> None:
     """Dispatch and reconcile, without anything else; several may run at once. Ctrl-C ends it."""
+    from .. import logs
     from ..background import Background
     from ..composition import open_freshline
 
     freshline = open_freshline()
+    logs.configure(freshline.settings.log_format)
     gateway = freshline.gateway()
     with Background(freshline, gateway):
         console().print(f"dispatching to {gateway.api_url}; Ctrl-C ends it")

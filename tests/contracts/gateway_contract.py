@@ -1,5 +1,6 @@
 """What every gateway to Prefect must do; run against the real server and against our fake."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts, FlowRunState, Gateway
+from freshline.deployments.gateway import (
+    ENDED_STATES,
+    DeploymentFacts,
+    FlowRunFacts,
+    FlowRunState,
+    Gateway,
+    TaskRunFacts,
+)
+from freshline.runs.steps import task_name
 from freshline.storage.errors import Conflict, InvalidInput, NotFound
+
+WAIT_S = 60.0
 
 
 class World(ABC):
@@ -29,6 +40,15 @@ class World(ABC):
     @abstractmethod
     def release(self, flow_run: FlowRunFacts) -> None:
         """Let the flow run come to its end."""
+
+    @abstractmethod
+    def called(self) -> tuple[UUID, FlowRunFacts]:
+        """Return a flow run and the one of a deployment that it called, which runs until `release`."""
+
+    @abstractmethod
+    def with_task_runs(self) -> FlowRunFacts:
+        """Return a flow run that called the task `fit` (the run `fit-first`), the task `lose`, which raised "no luck"
+        twice, and the flow `part`, and ended."""
 
     @abstractmethod
     def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
@@ -166,6 +186,51 @@ class GatewayContract:
         assert ids(world.idle, since=second.expected_start_at + timedelta(seconds=1)) == []
         assert world.gateway.recent_flow_runs([], since=since) == []
 
+    def test_callers_of_unknown_task_runs_and_of_none_are_none(self, world: World) -> None:
+        assert world.gateway.read_callers([uuid4() for _ in range(450)]) == {}
+        assert world.gateway.read_callers([]) == {}
+
+    def test_flow_run_that_was_called_leads_to_its_caller_and_cannot_be_suspended(self, world: World) -> None:
+        caller_id, called = world.called()
+        task_run_id = called.parent_task_run_id
+        assert task_run_id is not None
+        asked = [task_run_id, *(uuid4() for _ in range(450)), task_run_id]
+        assert world.gateway.read_callers(asked) == {task_run_id: caller_id}
+        with pytest.raises(Conflict, match="Cannot suspend subflows"):
+            world.gateway.suspend(called.id, message="m", timeout_s=60)
+        world.release(called)
+
+    def test_task_runs_of_unknown_flow_runs_and_of_none_are_none(self, world: World) -> None:
+        assert world.gateway.read_task_runs([uuid4() for _ in range(450)]) == []
+        assert world.gateway.read_task_runs([]) == []
+
+    def test_task_runs_of_a_flow_run_are_read_with_those_that_stand_for_flows(self, world: World) -> None:
+        flow_run, other = world.with_task_runs(), world.create()
+        found = self.task_runs(world, [flow_run.id, other.id, *(uuid4() for _ in range(450))])
+        assert {one.flow_run_id for one in found.values()} == {flow_run.id}
+        fit, lose, part = found["fit"], found["lose"], found["part"]
+
+        assert (fit.name, fit.state_type, fit.state_name, fit.run_count) == ("fit-first", "COMPLETED", "Completed", 1)
+        assert fit.started_at is not None
+        assert fit.ended_at is not None
+        assert fit.started_at.utcoffset() == timedelta(0)
+        assert timedelta() < fit.total_run_time <= fit.ended_at - fit.started_at + timedelta(seconds=1)
+        assert (lose.state_type, lose.run_count) == ("FAILED", 2)
+        assert lose.state_message is not None
+        assert "no luck" in lose.state_message
+        assert part.name.startswith("part-")
+        assert part.state_type == "COMPLETED"
+
+    def task_runs(self, world: World, flow_run_ids: list[UUID]) -> dict[str, TaskRunFacts]:
+        """The task runs by their task, as soon as Prefect has heard of the end of all three."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            found = {task_name(one.task_key): one for one in world.gateway.read_task_runs(flow_run_ids)}
+            if set(found) == {"fit", "lose", "part"} and all(one.state_type in ENDED_STATES for one in found.values()):
+                return found
+            assert time.monotonic() < deadline, f"still {found}"
+            time.sleep(0.1)
+
     # States.
 
     def test_state_is_set_by_force(self, world: World) -> None:
@@ -234,3 +299,4 @@ class GatewayContract:
 
     def test_current_flow_run_outside_of_a_flow_is_none(self, world: World) -> None:
         assert world.gateway.current_flow_run() is None
+        assert world.gateway.current_execution() is None

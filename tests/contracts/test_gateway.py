@@ -1,5 +1,9 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,10 +15,54 @@ from tests.contracts.gateway_contract import GatewayContract, World
 from tests.fakes import FakeGateway
 from tests.stack import RunningStack
 
+WITH_TASK_RUNS = """
+import time
+from prefect import flow, runtime, task
+
+@task(task_run_name="fit-first")
+def fit():
+    time.sleep(0.01)
+
+@task(retries=1)
+def lose():
+    raise ValueError("no luck")
+
+@flow
+def part():
+    pass
+
+@flow
+def whole():
+    fit()
+    lose(return_state=True)
+    part()
+    return str(runtime.flow_run.id)
+
+print(whole())
+"""
+
+
+CALLING = """
+import sys
+from prefect import flow, runtime
+from prefect.deployments import run_deployment
+
+@flow
+def calling():
+    called = run_deployment("holding/holding", parameters={"release": sys.argv[1]}, timeout=0)
+    return runtime.flow_run.id, called.id
+
+print(*calling())
+"""
+
 
 class FakeWorld(World):
     def __init__(self) -> None:
-        self.gateway: FakeGateway = FakeGateway()
+        milliseconds = count()
+        # Time passes from one call to the next, however fast they are.
+        self.gateway: FakeGateway = FakeGateway(
+            clock=lambda: datetime.now(UTC) + timedelta(milliseconds=next(milliseconds))
+        )
         parameters = {"n": {"type": "integer"}, "label": {"type": "string"}}
         self.idle = self.gateway.add_deployment(
             "counting/idle",
@@ -31,6 +79,21 @@ class FakeWorld(World):
 
     def release(self, flow_run: FlowRunFacts) -> None:
         self.gateway.end(flow_run.id)
+
+    def called(self) -> tuple[UUID, FlowRunFacts]:
+        caller = self.running()
+        return caller.id, self.gateway.begin(self.gateway.call(caller.id, self.other.id).id)
+
+    def with_task_runs(self) -> FlowRunFacts:
+        flow_run = self.running()
+        fit = self.gateway.task(flow_run.id, "fit-first")
+        lose = self.gateway.task(flow_run.id, "lose-0")
+        part = self.gateway.task(flow_run.id, "part-0", FlowRunState.PENDING)
+        self.gateway.task(flow_run.id, "fit-first", FlowRunState.COMPLETED, task_run_id=fit.id)
+        self.gateway.task(flow_run.id, "lose-0", task_run_id=lose.id, state_name="Retrying")
+        self.gateway.task(flow_run.id, "lose-0", FlowRunState.FAILED, task_run_id=lose.id, message="no luck")
+        self.gateway.task(flow_run.id, "part-0", FlowRunState.COMPLETED, task_run_id=part.id)
+        return self.gateway.end(flow_run.id)
 
     def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
         flow_run = self.gateway.read_flow_run(flow_run_id)
@@ -62,6 +125,22 @@ class RealWorld(World):
 
     def release(self, flow_run: FlowRunFacts) -> None:
         self._release.touch()
+
+    def called(self) -> tuple[UUID, FlowRunFacts]:
+        caller_id, called_id = self.script(CALLING, str(self._release))[-2:]
+        return UUID(caller_id), self.wait_for(UUID(called_id), lambda flow_run: flow_run.state_type == "RUNNING")
+
+    def with_task_runs(self) -> FlowRunFacts:
+        flow_run_id = UUID(self.script(WITH_TASK_RUNS)[-1])
+        return self.wait_for(flow_run_id, lambda flow_run: flow_run.has_ended)
+
+    def script(self, text: str, *arguments: str) -> list[str]:
+        """Run it in a process of its own, and return the words that it prints."""
+        # Prefect sends the last events of task runs when the process exits.
+        command = [sys.executable, "-c", text, *arguments]
+        with self.stack.local.activated():
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout.split()
 
     def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
         return self.stack.wait_for(flow_run_id, condition)
@@ -101,7 +180,7 @@ class TestPrefectGateway(GatewayContract):
         world.release(suspended)
         assert world.gateway.resume(suspended.id).state_type == FlowRunState.SCHEDULED
         ended = world.wait_for(suspended.id, lambda flow_run: flow_run.has_ended)
-        assert ended.state_type == FlowRunState.COMPLETED
+        assert (ended.state_type, ended.run_count) == (FlowRunState.COMPLETED, 1)
 
         (artifact,) = world.client(
             "POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(ended.id)]}}}

@@ -12,6 +12,7 @@ import pytest
 from freshline.deployments.gateway import FlowRunFacts
 from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import Claim, Read, Result
+from freshline.runs.intake import FlowCall
 from freshline.runs.models import Run
 from freshline.runs.port import DirectPort
 from freshline.runs.queries import Queries
@@ -76,7 +77,7 @@ class World:
 
     def claim(self, flow_run_id: UUID) -> Claim:
         """A worker starts the flow run, and claims as its first act."""
-        return self.port.claim(self.gateway.begin(flow_run_id))
+        return self.port.claim(FlowCall.of_deployment(self.gateway.begin(flow_run_id)))
 
     def result(self, content: Any = 1, *, claim: Claim | None = None, **options: Any) -> Result:
         """What a body leaves that wrote one table of this content and read all its pins."""
