@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import testing
+    from .calls import run_as
     from .context import RunContext
     from .tracking import track
 
-__all__ = ["RunContext", "testing", "track"]
+__all__ = ["RunContext", "run_as", "testing", "track"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,5 +17,6 @@ def __getattr__(name: str) -> Any:
     if name == "testing":
         return import_module(".testing", __name__)
     if name in __all__:
-        return getattr(import_module({"RunContext": ".context", "track": ".tracking"}[name], __name__), name)
+        modules = {"RunContext": ".context", "run_as": ".calls", "track": ".tracking"}
+        return getattr(import_module(modules[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
-"""From what a body returned and left to the result that its run publishes."""
+"""What an attempt leaves: the result that its run publishes, or the traceback of its failure."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -8,9 +9,15 @@ from ..runs import metrics as standard
 from ..runs.details import SCHEMA_OF
 from ..runs.execution import Read, Result
 from ..runs.port import UpstreamVersion
+from ..runs.steps import StepCount
+from ..storage import files
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput
+from ..storage.filesystem import ObjectStore
 from ..storage.words import DeploymentKind
+from .writing import TRACEBACK
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def outcome_of(
@@ -24,6 +31,9 @@ def outcome_of(
     described: Mapping[str, Any],
     base_version_id: UUID | None,
     source_delayed: bool,
+    counters: Mapping[str, float],
+    step_counters: Sequence[StepCount],
+    first_output_ns: int | None,
 ) -> Result:
     """Return the result: the returned metrics win over logged ones of the same name.
 
@@ -43,7 +53,21 @@ def outcome_of(
         outputs={name: value for name, value in facts.items() if name not in values},
         base_version_id=base_version_id,
         source_delayed=source_delayed,
+        counters=counters,
+        step_counters=step_counters,
+        first_output_ns=first_output_ns,
     )
+
+
+def stored_traceback(objects: ObjectStore, trace: str) -> ArtifactRecord | None:
+    """Store the whole traceback of an attempt that failed; None when it cannot be, which must not hide the error."""
+    content = trace.encode("utf-8", "backslashreplace")
+    try:
+        stored = files.save_file(objects, content, media_type="text/plain")
+    except Exception:
+        _LOGGER.warning("the traceback could not be stored; its end is on the run", exc_info=True)
+        return None
+    return ArtifactRecord.of_file(TRACEBACK, stored, publish=False)
 
 
 def _metrics_of(returned: Any, kind: DeploymentKind) -> tuple[dict[str, float], dict[str, Any], dict[str, Any]]:

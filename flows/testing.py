@@ -1,32 +1,39 @@
-# ruff: noqa: ARG002 - the memory port has the methods of RunPort, whatever it needs of their arguments
+# ruff: noqa: ARG002 - the memory port has the methods of BodyPort, whatever it needs of their arguments
 """Run a tracked flow's body in a unit test, without any server.
 
     result = freshline.testing.run(train, inputs={"signal": frame}, parameters={"lookback_d": 60})
     assert result.metrics["val_ic"] > 0
     result.tables["predictions"]        # as pandas
+    result.counters, result.messages, result.checkpoints
 
 Tables and files go to a memory filesystem of their own; nothing outlives the result.
 """
 
 import asyncio
 import inspect
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 from uuid import UUID
 
-from ..runs import events
-from ..runs.execution import Claim, Result
+from ..runs import author_events, events
+from ..runs.execution import Result
 from ..runs.port import UpstreamVersion
+from ..runs.recording import SavedState
 from ..storage import files, parquet
 from ..storage.artifacts import ArtifactRecord
+from ..storage.database import dump_json
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import new_id
 from ..storage.words import UpdateMode
-from .context import RunContext, RunIdentity, column_names, import_callable
+from .callables import import_callable
+from .context import RunContext, RunIdentity
 from .lease import Lease
+from .writing import column_names
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,14 @@ class TestResult:
     """Written tables, as pandas."""
     files: Mapping[str, bytes]
     """Saved files."""
+    counters: Mapping[str, float]
+    """What was counted, in tasks and outside of them."""
+    messages: Sequence[tuple[str, str]]
+    """(role, content), in order."""
+    checkpoints: Sequence[Mapping[str, Any]]
+    """The states that were saved, the newest last."""
     events: Sequence[events.Event]
-    """Progress and the author's own events, in order."""
+    """Progress, messages, checkpoints and the author's own events, in order."""
     result: Result
     """The whole, as a run would publish it."""
 
@@ -56,12 +69,14 @@ def run(
     current: Mapping[str, Any] | None = None,
     data_as_of: date | None = None,
     update_mode: UpdateMode | str = UpdateMode.INCREMENTAL,
+    checkpoint: Mapping[str, Any] | None = None,
 ) -> TestResult:
     """Run the body of a tracked flow (the flow itself, or its undecorated function) and return what it left.
 
     `inputs` maps each role to a table, or to a mapping of tables (anything that `run.write` takes) and files
     (bytes). `current` maps names to the tables of the deployment's current version, for incremental bodies.
-    `callables` maps a name to a function or its dotted path.
+    `callables` maps a name to a function or its dotted path. With `checkpoint` this is a second attempt, whose
+    predecessor had saved that state.
 
     Raises:
         InvalidInput: the flow is not tracked.
@@ -73,6 +88,8 @@ def run(
         raise InvalidInput(f"{flow!r} is not tracked: decorate its function with @track.<kind>")
     kind = function.__freshline_kind__
     port = _MemoryPort(inputs or {}, current or {})
+    if checkpoint is not None:
+        port.keep_checkpoint(checkpoint)
     named = dict(callables or {})
     identity = RunIdentity(
         id=new_id(),
@@ -80,11 +97,12 @@ def run(
         deployment_id=new_id(),
         deployment=f"{kind}/test",
         kind=kind,
+        attempt=1 if checkpoint is None else 2,
         update_mode=UpdateMode(update_mode),
         data_as_of=data_as_of,
         base_version_id=new_id() if current else None,
     )
-    context = _Context(identity, port, Lease(lambda: False, interval_s=3600), named)
+    context = _Context(identity, port, Lease(lambda: None, interval_s=3600), named)
     try:
         returned = body(context, **dict(parameters or {}))
         if inspect.iscoroutine(returned):
@@ -92,7 +110,7 @@ def run(
         result = context.result(returned)
     finally:
         context.close()
-    return _collect(port, result)
+    return _collect(port, result, saved_before=0 if checkpoint is None else 1)
 
 
 class _Context(RunContext):
@@ -112,13 +130,14 @@ class _Context(RunContext):
 
 @dataclass
 class _MemoryPort:
-    """RunPort without a database: inputs are versions 1, everything recorded is kept."""
+    """BodyPort without a database: inputs are versions 1, everything recorded is kept."""
 
     inputs: Mapping[str, Any]
     current_tables: Mapping[str, Any]
     objects: ObjectStore = field(default_factory=lambda: ObjectStore(f"memory://freshline-test-{new_id()}"))
-    heartbeat_s: float = 3600.0
     recorded: list[events.Event] = field(default_factory=list)
+    messages: list[tuple[str, str]] = field(default_factory=list)
+    checkpoints: list[SavedState] = field(default_factory=list)
 
     def pins(self, run_id: UUID) -> Mapping[str, UpstreamVersion]:
         return {role: self._version(role, content) for role, content in self.inputs.items()}
@@ -140,26 +159,23 @@ class _MemoryPort:
     ) -> None:
         self.recorded.extend(entries)
 
-    def claim(self, flow_run: Any) -> Claim:
-        raise NotImplementedError("a body under test is not claimed")
+    def add_message(self, run_id: UUID, fence: int, role: str, content: str) -> None:
+        self.messages.append((role, content))
+        self.recorded.append(author_events.MessageAdded(role=role, content_length=len(content)))
 
-    def suspend(self, flow_run: Any, *, reason: str) -> None:
-        raise NotImplementedError("a body under test is not suspended")
+    def save_checkpoint(self, run_id: UUID, fence: int, state: Mapping[str, Any]) -> int:
+        saved = self.keep_checkpoint(state)
+        self.recorded.append(author_events.CheckpointSaved(checkpoint_id=saved.checkpoint_id))
+        return len(self.checkpoints)
 
-    def heartbeat(self, run_id: UUID, fence: int) -> bool:
-        return False
+    def newest_checkpoint(self, run_id: UUID) -> SavedState | None:
+        return self.checkpoints[-1] if self.checkpoints else None
 
-    def complete(self, run_id: UUID, fence: int, result: Result) -> None:
-        raise NotImplementedError("testing.run returns the result instead")
-
-    def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
-        raise NotImplementedError("testing.run raises instead")
-
-    def pause(self, run_id: UUID, fence: int) -> None:
-        raise NotImplementedError("a body under test is not suspended")
-
-    def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
-        raise NotImplementedError("a body under test is not cancelled")
+    def keep_checkpoint(self, state: Mapping[str, Any]) -> SavedState:
+        """Keep a state as a database would: as JSON, apart from what the body does with it afterwards."""
+        saved = SavedState(str(len(self.checkpoints) + 1), 1, json.loads(dump_json(dict(state))))
+        self.checkpoints.append(saved)
+        return saved
 
     def _version(self, role: str, content: Any) -> UpstreamVersion:
         parts = content if isinstance(content, Mapping) else {"data": content}
@@ -174,11 +190,23 @@ class _MemoryPort:
         return ArtifactRecord.of_table(name, stored, publish=True)
 
 
-def _collect(port: _MemoryPort, result: Result) -> TestResult:
+def _collect(port: _MemoryPort, result: Result, *, saved_before: int) -> TestResult:
     tables, saved = {}, {}
     for artifact in result.artifacts:
         if artifact.kind == "table":
             tables[artifact.name] = parquet.to_pandas(port.objects, artifact.stored_table())
         else:
             saved[artifact.name] = port.objects.read_bytes(artifact.stored_file().name)
-    return TestResult(dict(result.metrics), tables, saved, tuple(port.recorded), result)
+    counters: Counter[str] = Counter()
+    for counted in [result.counters, *(step.counters for step in result.step_counters)]:
+        counters.update(counted)
+    return TestResult(
+        metrics=dict(result.metrics),
+        tables=tables,
+        files=saved,
+        counters=dict(counters),
+        messages=tuple(port.messages),
+        checkpoints=tuple(one.state for one in port.checkpoints[saved_before:]),
+        events=tuple(port.recorded),
+        result=result,
+    )

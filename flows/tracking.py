@@ -11,47 +11,27 @@ people see in Prefect's run form.
 import functools
 import inspect
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import date
-from typing import Any, Literal, NoReturn
+from collections.abc import Awaitable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
+from uuid import UUID
 
 from ..deployments.gateway import FlowRunFacts
 from ..runs.composition import flow_port
 from ..runs.execution import Claim
+from ..runs.intake import FlowCall
 from ..runs.port import RunPort
 from ..runs.request import RunRequest
 from ..runs.status import RunStatus
-from ..storage.errors import FreshlineError
+from ..storage.errors import Conflict, Fenced, FreshlineError, UpstreamNotReady
 from ..storage.ids import show_run_id
 from ..storage.words import DeploymentKind
+from .calls import Tracked, call_of, executing
 from .context import RunContext, RunIdentity
-from .lease import Lease, RunCancelled
-
-Function = Callable[..., Any]
-
-_ADDED: Mapping[str, tuple[Any, Any, str]] = {
-    "update_mode": (
-        Literal["incremental", "full"],
-        "incremental",
-        "Bring only what is new, or everything.",
-    ),
-    "if_ready": (
-        Literal["run", "skip"] | None,
-        None,
-        "What to do when the result is ready already; empty: the deployment's default.",
-    ),
-    "on_stale": (
-        Literal["refuse", "wait", "refresh", "force"] | None,
-        None,
-        "What to do when an upstream is not ready; empty: the deployment's default.",
-    ),
-    "data_as_of": (
-        date | None,
-        None,
-        "A data date: nothing later is read.",
-    ),
-}
-"""Name -> (type, default, description) of the parameters that are added."""
+from .lease import Lease, RunCancelled, RunPaused
+from .outcome import stored_traceback
+from .provenance import provenance
+from .signature import ADDED, Function, documented, signature_of
 
 
 class Track:
@@ -87,24 +67,27 @@ track = _Tracks()
 
 
 def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]) -> Function:
-    names = {rename.get(name, name): name for name in _ADDED}
-    signature = _signature(function, names)
+    names = {rename.get(name, name): name for name in ADDED}
+    signature = signature_of(function, names)
+    tracked = Tracked(function, kind, names)
 
-    def split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the body's own arguments; Freshline's were recorded when the run was, and come with the claim."""
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple["Attempt", inspect.BoundArguments]:
+        """Return the attempt, and the body's own arguments: Freshline's are recorded, and come with the claim."""
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return {name: value for name, value in bound.arguments.items() if name not in names}
+        attempt = Attempt.begin(tracked, bound.arguments)
+        bound.arguments = {name: value for name, value in bound.arguments.items() if name not in names}
+        return attempt, bound
 
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            attempt = Attempt.begin()
-            if attempt.ended is not None:
+            attempt, own = begin(args, kwargs)
+            if not attempt.may_start:
                 return attempt.ended
-            body: Awaitable[Any] = function(attempt.context, **split(args, kwargs))
-            with attempt:
+            with attempt.executing(), attempt:
+                body: Awaitable[Any] = function(attempt.context, *own.args, **own.kwargs)
                 attempt.returned = await body
             return attempt.outcome()
 
@@ -113,59 +96,79 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
 
         @functools.wraps(function)
         def run_sync(*args: Any, **kwargs: Any) -> Any:
-            attempt = Attempt.begin()
-            if attempt.ended is not None:
+            attempt, own = begin(args, kwargs)
+            if not attempt.may_start:
                 return attempt.ended
-            with attempt:
-                attempt.returned = function(attempt.context, **split(args, kwargs))
+            with attempt.executing(), attempt:
+                attempt.returned = function(attempt.context, *own.args, **own.kwargs)
             return attempt.outcome()
 
         wrapper = run_sync
 
     wrapper.__signature__ = signature  # type: ignore[attr-defined]  # what inspect and Prefect look at
     wrapper.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    wrapper.__doc__ = _documented(function.__doc__, names)
+    wrapper.__doc__ = documented(function.__doc__, names)
     wrapper.__freshline_kind__ = kind  # type: ignore[attr-defined]  # the catalogue compares it with `runs:`
     wrapper.__freshline_names__ = dict(names)  # type: ignore[attr-defined]  # registered with the deployment
-    wrapper.__freshline_body__ = function  # type: ignore[attr-defined]  # for tests without a server
+    wrapper.__freshline_body__ = function  # type: ignore[attr-defined]  # to know it by, and for tests without a server
     return wrapper
 
 
 class Attempt:
     """One start of a body: from the claim to the publication, as a context around the body."""
 
-    def __init__(self, port: RunPort, flow_run: FlowRunFacts, claim: Claim, ended: Any = None) -> None:
+    def __init__(self, port: RunPort, call: FlowCall, claim: Claim, *, within: UUID, ended: Any = None) -> None:
+        self.may_start = claim.may_start
         self.ended = ended
-        """The state to return to Prefect when the body must not start."""
+        """What to return when the body must not start: to Prefect, a state."""
         self.returned: Any = None
         self._port = port
-        self._flow_run = flow_run
+        self._flow_run = call.flow_run
+        """None for a plain call within a flow: nothing can suspend or retry it."""
+        self._within = within
         self._run = claim.run
         self._cancelled = False
-        if ended is None:
-            self._lease = Lease(self._beat, interval_s=port.heartbeat_s)
+        if claim.may_start:
+            self._lease = Lease(
+                lambda: port.heartbeat(claim.run.id, claim.run.fence),
+                interval_s=port.heartbeat_s,
+                terms=port.lease_terms(claim.run.id, claim.run.fence),
+                send=self._send,
+                can_pause=call.can_wait,
+            )
             self.context = RunContext(_identity(claim), port, self._lease)
 
     @classmethod
-    def begin(cls) -> "Attempt":
-        """Claim the run of the flow run that this thread executes.
+    def begin(cls, tracked: Tracked, arguments: Mapping[str, Any]) -> "Attempt":
+        """Claim the run of this start of a tracked function.
 
         Raises:
-            FreshlineError: there is none, or its deployment is not registered, or another store was reached.
+            FreshlineError: no flow run is executed, or no deployment is registered for it, or several may be meant, or
+                another store was reached.
+            UpstreamNotReady: a plain call was refused; Prefect gets a state instead.
         """
-        port, flow_run = flow_port()
-        if flow_run is None:
+        port, execution = flow_port()
+        if execution is None:
             raise FreshlineError(
                 "a tracked flow runs as a flow run of a registered deployment; "
                 "to try its body without one, use freshline.testing.run"
             )
-        claim = port.claim(flow_run)
+        call = call_of(tracked, arguments, execution)
+        claim = port.claim(call, provenance=provenance())
+        within = execution.flow_run.id
         if claim.may_start:
-            return cls(port, flow_run, claim)
-        if claim.run.status == RunStatus.WAITING:
+            return cls(port, call, claim, within=within)
+        if call.flow_run is None:
+            _raise_refusal(claim)
+            return cls(port, call, claim, within=within)
+        if claim.run.status == RunStatus.WAITING and call.can_wait:
             reason = claim.decision.reason if claim.decision is not None else "upstreams are not ready"
-            port.suspend(flow_run, reason=reason)
-        return cls(port, flow_run, claim, ended=_ended_state(claim))
+            port.suspend(call.flow_run, reason=reason)
+        return cls(port, call, claim, within=within, ended=_ended_state(claim))
+
+    def executing(self) -> AbstractContextManager[None]:
+        """Return a block that is the body: what it calls has this run as its parent."""
+        return executing(self._run.id, within=self._within)
 
     def __enter__(self) -> "Attempt":
         self._lease.__enter__()
@@ -174,10 +177,14 @@ class Attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
         run_id, fence = self._run.id, self._run.fence
         try:
+            # Whatever the body, or the step in which it was told, made of it: that is why it stopped.
+            error = error and (self._lease.stopped or error)
             if isinstance(error, RunCancelled):
                 self._port.acknowledge_cancel(run_id, fence)
                 self._cancelled = True
                 return True
+            if isinstance(error, RunPaused) and self._flow_run is not None:
+                self._suspend(self._flow_run)
             if error is None:
                 try:
                     self._port.complete(run_id, fence, self.context.result(self.returned))
@@ -185,6 +192,9 @@ class Attempt:
                     self._fail(failure)
                     raise
             elif isinstance(error, Exception):
+                self._fail(error)
+            elif self._flow_run is None:
+                # Whatever unwinds the calling flow: nobody takes a plain call up again, it is made anew.
                 self._fail(error)
             elif _is_pause(error):
                 self._port.pause(run_id, fence)
@@ -194,25 +204,50 @@ class Attempt:
             self.context.close()
 
     def outcome(self) -> Any:
-        """Return what the flow returns to Prefect."""
+        """Return what the flow returns to Prefect, or the plain call to its caller.
+
+        Raises:
+            Conflict: a plain call was cancelled: it has nothing to return.
+        """
         if self._cancelled:
             from prefect.states import Cancelled
 
-            return Cancelled(message=f"{show_run_id(self._run.id)} was cancelled")
+            message = f"{show_run_id(self._run.id)} was cancelled"
+            if self._flow_run is None:
+                raise Conflict(message)
+            return Cancelled(message=message)
         return self.returned
 
-    def _beat(self) -> bool:
-        metrics = self.context.pending_metrics()
-        if metrics:
-            self._port.record(self._run.id, self._run.fence, metrics=metrics)
-        return self._port.heartbeat(self._run.id, self._run.fence)
+    def _send(self) -> None:
+        self.context.flush()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))
+        flow_run = self._flow_run
         # Prefect counts how often it entered Running; within one process its count may be that of the start.
-        starts = max(self._run.attempt, self._flow_run.run_count)
-        will_retry = starts <= self._flow_run.retries
-        self._port.fail(self._run.id, self._run.fence, error, trace, will_retry=will_retry)
+        will_retry = flow_run is not None and max(self._run.attempt, flow_run.run_count) <= flow_run.retries
+        stored = None if isinstance(error, Fenced) else stored_traceback(self._port.objects, trace)
+        self._port.fail(
+            self._run.id,
+            self._run.fence,
+            error,
+            trace,
+            will_retry=will_retry,
+            artifacts=[stored] if stored is not None else [],
+            traceback_ref=stored.name if stored is not None else None,
+        )
+
+    def _suspend(self, flow_run: FlowRunFacts) -> NoReturn:
+        """Give the worker back, as was asked; Prefect's signal unwinds the flow."""
+        try:
+            self._port.suspend(flow_run, reason=f"{show_run_id(self._run.id)} was paused")
+        except Exception as failure:
+            self._fail(failure)
+            raise
+        except BaseException:
+            self._port.pause(self._run.id, self._run.fence)
+            raise
+        raise AssertionError("a flow run that was suspended goes no further")
 
 
 def _is_pause(error: BaseException) -> bool:
@@ -236,54 +271,27 @@ def _identity(claim: Claim) -> RunIdentity:
     )
 
 
+def _why_not(claim: Claim) -> str:
+    """Return the sentence that says why the body must not start."""
+    reason = (claim.decision.reason if claim.decision is not None else None) or claim.run.error_message
+    return f"{show_run_id(claim.run.id)}: {reason or claim.run.stop_reason}"
+
+
+def _raise_refusal(claim: Claim) -> None:
+    """Tell the caller of a plain function that it may not start, unless it need not: then it returns nothing."""
+    if claim.run.status == RunStatus.REFUSED:
+        raise UpstreamNotReady(_why_not(claim))
+    if claim.run.status != RunStatus.SKIPPED:
+        raise Conflict(_why_not(claim))
+
+
 def _ended_state(claim: Claim) -> Any:
     """Return the Prefect state of a run whose body must not start; a Failed state would be retried."""
     from prefect.states import Cancelled, Completed
 
-    reason = (claim.decision.reason if claim.decision is not None else None) or claim.run.error_message
-    message = f"{show_run_id(claim.run.id)}: {reason or claim.run.stop_reason}"
+    message = _why_not(claim)
     if claim.run.status == RunStatus.SKIPPED:
         return Completed(name="Skipped", message=message)
     if claim.run.status == RunStatus.REFUSED:
         return Cancelled(name="Refused", message=message)
     return Cancelled(message=message)
-
-
-def _signature(function: Function, names: Mapping[str, str]) -> inspect.Signature:
-    signature = inspect.signature(function, eval_str=True)
-    own = list(signature.parameters.values())
-    if not own or own[0].name != "run":
-        _refuse(function, "its first parameter is `run: RunContext`")
-    clash = sorted({parameter.name for parameter in own[1:]} & names.keys())
-    if clash:
-        name = clash[0]
-        _refuse(
-            function,
-            f"its parameter {name!r} clashes with Freshline's; decorate with rename={{{name!r}: ...}}",
-        )
-    added = [
-        inspect.Parameter(shown, inspect.Parameter.KEYWORD_ONLY, default=_ADDED[name][1], annotation=_ADDED[name][0])
-        for shown, name in names.items()
-    ]
-    rest = [parameter for parameter in own[1:] if parameter.kind != inspect.Parameter.VAR_KEYWORD]
-    return signature.replace(parameters=[*rest, *added, *(p for p in own[1:] if p not in rest)])
-
-
-def _refuse(function: Function, problem: str) -> NoReturn:
-    raise TypeError(f"{function.__module__}.{function.__qualname__} cannot be tracked: {problem}")
-
-
-def _documented(doc: str | None, names: Mapping[str, str]) -> str:
-    """Return the docstring with the added parameters in its Args section, from where Prefect's form takes them."""
-    # Prefect reads an Args section only behind a summary.
-    lines = inspect.cleandoc(doc or "A run that Freshline tracks.").splitlines()
-    added = [f"    {shown}: {_ADDED[name][2]}" for shown, name in names.items()]
-    if "Args:" not in lines:
-        return "\n".join([*lines, "", "Args:", *added])
-    start = lines.index("Args:") + 1
-    end = start
-    while end < len(lines) and (lines[end].startswith(" ") or not lines[end]):
-        end += 1
-    while not lines[end - 1]:
-        end -= 1
-    return "\n".join([*lines[:end], *added, *lines[end:]])

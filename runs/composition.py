@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from ..deployments.gateway import FlowRunFacts, Gateway
+from ..deployments.gateway import Execution, Gateway
 from ..storage.database import Database
 from ..storage.settings import Settings, load_settings
 from .service import RunExecutionService
@@ -63,8 +63,8 @@ def shared_freshline() -> Freshline:
     return opened
 
 
-def flow_port() -> tuple[Any, FlowRunFacts | None]:
-    """Return the port of this process, and the flow run that this thread executes, if any."""
+def flow_port() -> tuple[Any, Execution | None]:
+    """Return the port of this process, and what Prefect executes in this thread, if anything."""
     from .port import DirectPort
 
     freshline = shared_freshline()
@@ -79,4 +79,4 @@ def flow_port() -> tuple[Any, FlowRunFacts | None]:
         tenant_id=settings.tenant_id,
         store_id=settings.store_id,
     )
-    return port, gateway.current_flow_run()
+    return port, gateway.current_execution()

@@ -1,22 +1,32 @@
-"""Which run does a flow run belong to? The same answer for a worker that starts it and for the reconciler.
+"""Which run does a start belong to? The same answer for a worker that starts a flow and for the reconciler.
 
 A flow run that Freshline dispatched carries its run's id as a label. Any other one (a click, a schedule, an
-automation) gets its run here, exactly one, guarded by the unique (flow run, generation).
+automation, a flow that calls another) gets its run here, exactly one, guarded by the unique (flow run, generation).
+A call without a flow run of its own gets a new run each time. Knows Prefect by its records alone: who called a flow
+run is asked before (`Gateway.read_callers`), outside of the transaction.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..deployments.gateway import FlowRunFacts
 from ..lineage import registry
-from ..storage.words import Trigger
+from ..lineage.models import Deployment
+from ..storage.errors import InvalidInput, NotFound
+from ..storage.ids import new_id, show_run_id
+from ..storage.words import DeploymentKind, Trigger
 from . import store
 from .creation import Origin, create_run
 from .request import split_parameters
 from .status import RunStatus, StopReason
+
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 RUN_LABEL = "freshline.run_id"
 """The label that a dispatched flow run carries."""
@@ -24,11 +34,97 @@ RUN_LABEL = "freshline.run_id"
 _TRIGGER_OF = {"SCHEDULE": Trigger.SCHEDULE, "AUTOMATION": Trigger.AUTOMATION}
 
 
-def ensure_run(connection: Connection, flow_run: FlowRunFacts, *, now: datetime, is_starting: bool) -> Row[Any] | None:
-    """Return the run of a flow run, recorded now if it had none; None when its deployment is not ours.
+@dataclass(frozen=True)
+class FlowCall:
+    """A start of a tracked flow's function, as its process sees it."""
+
+    flow_run: FlowRunFacts | None
+    """The flow run that this start is of; None for a call of the function inside of another flow."""
+    kind: DeploymentKind | None = None
+    """As what the function is tracked; None: whatever the flow run's deployment says."""
+    flow_names: tuple[str, ...] = ()
+    """Prefect's names of the flows that have this function; the deployment is found by them."""
+    deployment: str | None = None
+    """Key of the deployment that was said to be meant."""
+    parent_run_id: UUID | None = None
+    """The run whose body makes this call."""
+    caller_id: UUID | None = None
+    """The flow run that makes this call, where its run is not known."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The call's arguments, as JSON; those of a deployment's flow run are the flow run's."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """The function's names for Freshline's parameters -> ours."""
+    id: UUID = field(default_factory=new_id)
+    """Of this call: recording it twice, such as after a lost reply, gives one run."""
+
+    @classmethod
+    def of_deployment(cls, flow_run: FlowRunFacts, *, caller_id: UUID | None = None) -> "FlowCall":
+        """Return the start of a deployment's flow run, which says all that is to be known."""
+        return cls(flow_run, caller_id=caller_id)
+
+    @property
+    def can_wait(self) -> bool:
+        """True when Prefect can suspend it: neither a subflow, however it was called, nor a call in a script."""
+        flow_run = self.flow_run
+        return flow_run is not None and flow_run.deployment_id is not None and flow_run.parent_task_run_id is None
+
+    @property
+    def shown(self) -> str:
+        """The call in an error message."""
+        return " or ".join(map(repr, self.flow_names)) or "this call"
+
+
+def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: datetime) -> Row[Any]:
+    """Return the run of a call that starts now, recorded if it had none.
+
+    Raises:
+        NotFound: the call's deployment is not registered.
+        InvalidInput: several deployments may be meant, or the one that was said is of another kind.
+    """
+    flow_run = call.flow_run
+    if flow_run is not None and flow_run.deployment_id is not None:
+        run = ensure_run(connection, flow_run, now=now, is_starting=True, caller_id=call.caller_id)
+        if run is None:
+            raise NotFound("registered deployment for the flow run", flow_run.name)
+        return run
+    parent_id = call.parent_run_id or _run_of_caller(connection, call.caller_id)
+    trigger, actor = (Trigger.SUBFLOW, show_run_id(parent_id)) if parent_id else (Trigger.MANUAL, "prefect")
+    origin = Origin(trigger, actor, parent_id=parent_id, background=False)
+    if flow_run is None:
+        key = f"call:{call.id}"
+        origin = replace(origin, idempotency_key=key)
+        known = store.run_by_key(connection, key, tenant_id=tenant_id)
+    else:
+        origin = replace(origin, flow_run_id=flow_run.id)
+        known = store.newest_run_of_flow_run(connection, flow_run.id)
+        if known is not None and _starts_again(known, flow_run):
+            # Whoever calls is called again, and calls again: that is no act of a person.
+            origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
+            known = None
+    if known is not None:
+        return known
+    deployment = _deployment_of(connection, call, tenant_id)
+    own, request = split_parameters(call.parameters, call.renamed)
+    created = create_run(connection, deployment, origin, parameters=own, request=request, now=now)
+    if created is None:
+        assert flow_run is not None, "nobody else has this call"
+        return _existing(connection, flow_run.id)
+    return created
+
+
+def ensure_run(
+    connection: Connection,
+    flow_run: FlowRunFacts,
+    *,
+    now: datetime,
+    is_starting: bool,
+    caller_id: UUID | None = None,
+) -> Row[Any] | None:
+    """Return the run of a deployment's flow run, recorded now if it had none; None when the deployment is not ours.
 
     With `is_starting`, a flow run that somebody started again after its run had ended gets a new run of the next
-    generation: a terminal run never reopens.
+    generation: a terminal run never reopens. `caller_id` is the flow run that called this one, if one did: its run,
+    if it has one, is the parent.
     """
     if flow_run.deployment_id is None:
         return None
@@ -38,13 +134,21 @@ def ensure_run(connection: Connection, flow_run: FlowRunFacts, *, now: datetime,
     run = _labelled_run(connection, flow_run, deployment.id, now=now)
     run = store.newest_run_of_flow_run(connection, flow_run.id) or run
     if run is None:
-        return _create(connection, flow_run, deployment, _origin(flow_run), now=now)
-    if is_starting and RunStatus(run.status).is_terminal and _was_started_again(run, flow_run):
-        again = Origin(
-            Trigger.MANUAL, "prefect", flow_run_id=flow_run.id, generation=run.generation + 1, retry_of=run.id
+        origin = _origin(flow_run, parent_id=_run_of_caller(connection, caller_id))
+    elif is_starting and _starts_again(run, flow_run):
+        origin = Origin(
+            Trigger.MANUAL,
+            "prefect",
+            parent_id=_run_of_caller(connection, caller_id),
+            flow_run_id=flow_run.id,
+            generation=run.generation + 1,
+            retry_of=run.id,
         )
-        return _create(connection, flow_run, deployment, again, now=now)
-    return run
+    else:
+        return run
+    own, request = split_parameters(flow_run.parameters, deployment.declaration.get("renamed", {}))
+    created = create_run(connection, deployment, origin, parameters=own, request=request, now=now)
+    return created or _existing(connection, flow_run.id)
 
 
 def _labelled_run(
@@ -63,32 +167,72 @@ def _labelled_run(
     return run
 
 
-def _was_started_again(run: Row[Any], flow_run: FlowRunFacts) -> bool:
-    """True when the run's body had started, Prefect has been through Running before, or had lost it before."""
+def _starts_again(run: Row[Any], flow_run: FlowRunFacts) -> bool:
+    """True when the run has ended, after its body had started, or had been lost, or Prefect was in Running before."""
     was_lost = run.stop_reason in (StopReason.CRASHED, StopReason.NEVER_STARTED)
-    return run.attempt > 0 or flow_run.run_count > 1 or was_lost
+    return RunStatus(run.status).is_terminal and (run.attempt > 0 or flow_run.run_count > 1 or was_lost)
 
 
-def _origin(flow_run: FlowRunFacts) -> Origin:
+def _origin(flow_run: FlowRunFacts, *, parent_id: UUID | None) -> Origin:
+    if parent_id is not None:
+        return Origin(Trigger.SUBFLOW, show_run_id(parent_id), parent_id=parent_id, flow_run_id=flow_run.id)
     trigger = _TRIGGER_OF.get(flow_run.created_by_type or "", Trigger.MANUAL)
     return Origin(trigger, "prefect", trigger_name=flow_run.created_by_name, flow_run_id=flow_run.id)
 
 
-def _create(
-    connection: Connection,
-    flow_run: FlowRunFacts,
-    deployment: Row[Any],
-    origin: Origin,
-    *,
-    now: datetime,
-) -> Row[Any] | None:
-    own, request = split_parameters(flow_run.parameters, deployment.declaration.get("renamed", {}))
-    created = create_run(
-        connection,
-        deployment,
-        origin,
-        parameters=own,
-        request=request,
-        now=now,
+def _run_of_caller(connection: Connection, caller_id: UUID | None) -> UUID | None:
+    run = store.newest_run_of_flow_run(connection, caller_id) if caller_id is not None else None
+    return run.id if run is not None else None
+
+
+def _deployment_of(connection: Connection, call: FlowCall, tenant_id: str) -> Row[Any]:
+    """Return the deployment to which a call belongs for which Prefect knows none."""
+    if call.deployment is not None:
+        said = registry.deployment(connection, call.deployment, tenant_id=tenant_id)
+        if said.external:
+            raise InvalidInput(f"run_as({said.key!r}): it is external, nothing runs it; name another deployment")
+        if said.kind != call.kind:
+            raise InvalidInput(
+                f"run_as({said.key!r}): the function of {call.shown} is tracked as {call.kind}, that deployment is a "
+                f"{said.kind}; name one of the kind {call.kind}"
+            )
+        return said
+    if not call.flow_names:
+        raise NotFound("registered deployment for the flow run", call.flow_run.name if call.flow_run else "")
+    found = _deployments_of_flows(connection, call, tenant_id)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(
+            f"registered {call.kind} deployment (deploy the flow, or name one with freshline.flows.run_as) of the flow",
+            " or ".join(call.flow_names),
+        )
+    keys = [row.key for row in found]
+    raise InvalidInput(
+        f"several deployments run the flow {call.shown}: {', '.join(keys)}; say to which one the call belongs: "
+        f"`with freshline.flows.run_as({keys[0]!r}):`"
     )
-    return created or store.newest_run_of_flow_run(connection, flow_run.id)
+
+
+def _deployments_of_flows(connection: Connection, call: FlowCall, tenant_id: str) -> list[Row[Any]]:
+    """Return the deployments of the flows of these names that are tracked as this kind, ordered by key."""
+    of_flow = [_DEPLOYMENT.c.prefect_name.startswith(f"{name}/", autoescape=True) for name in call.flow_names]
+    query = (
+        sa.select(_DEPLOYMENT)
+        .where(
+            _DEPLOYMENT.c.tenant_id == tenant_id,
+            _DEPLOYMENT.c.kind == call.kind,
+            _DEPLOYMENT.c.retired_at.is_(None),
+            sa.or_(*of_flow),
+        )
+        .order_by(_DEPLOYMENT.c.key)
+    )
+    # SQLite's LIKE takes one case for the other.
+    return [row for row in connection.execute(query) if row.prefect_name.partition("/")[0] in call.flow_names]
+
+
+def _existing(connection: Connection, flow_run_id: UUID) -> Row[Any]:
+    """Return the run that another caller recorded at the same moment."""
+    run = store.newest_run_of_flow_run(connection, flow_run_id)
+    assert run is not None, "the flow run that prevented the insert has one"
+    return run

@@ -7,7 +7,8 @@ adapter over HTTP will speak the same Protocol.
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -17,11 +18,13 @@ from ..deployments.gateway import FlowRunFacts, Gateway
 from ..lineage import versions
 from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
-from ..storage.errors import NotFound, StoreMismatch
+from ..storage.errors import StoreMismatch
 from ..storage.filesystem import ObjectStore
 from . import events, store
 from .execution import Claim, Result, RunExecution
-from .intake import ensure_run
+from .intake import FlowCall, run_of_call
+from .lease_terms import Beat, LeaseTerms, lease_terms
+from .recording import RunRecording, SavedState
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,10 @@ class UpstreamVersion:
     artifacts: Mapping[str, ArtifactRecord]
 
 
-class RunPort(Protocol):
-    """What a tracked flow asks for, from its first act to its last."""
+class BodyPort(Protocol):
+    """What a body asks for while it works."""
 
     objects: ObjectStore
-    heartbeat_s: float
-
-    def claim(self, flow_run: FlowRunFacts) -> Claim:
-        """Claim the run of this flow run, whoever triggered it."""
-        ...
-
-    def suspend(self, flow_run: FlowRunFacts, *, reason: str) -> None:
-        """Give the worker back until the run is released; does not return."""
-        ...
-
-    def heartbeat(self, run_id: UUID, fence: int) -> bool:
-        """Renew the lease; True when the run's cancellation was asked for."""
-        ...
 
     def pins(self, run_id: UUID) -> Mapping[str, UpstreamVersion]:
         """Return the pinned versions by role."""
@@ -78,11 +68,58 @@ class RunPort(Protocol):
         """Append events, latest metric values and progress."""
         ...
 
+    def add_message(self, run_id: UUID, fence: int, role: str, content: str) -> None:
+        """Append a message, with its event."""
+        ...
+
+    def save_checkpoint(self, run_id: UUID, fence: int, state: Mapping[str, Any]) -> int:
+        """Save a state, with its event; return its number."""
+        ...
+
+    def newest_checkpoint(self, run_id: UUID) -> SavedState | None:
+        """Return the state that was saved last, by whichever attempt of the run."""
+        ...
+
+
+class RunPort(BodyPort, Protocol):
+    """What a tracked flow asks for, from its first act to its last."""
+
+    heartbeat_s: float
+
+    def claim(self, call: FlowCall, *, provenance: Mapping[str, str] | None = None) -> Claim:
+        """Claim the run of this start of a flow's function, whoever triggered it.
+
+        `provenance` says in what code and environment the body runs.
+        """
+        ...
+
+    def suspend(self, flow_run: FlowRunFacts, *, reason: str) -> None:
+        """Give the worker back until the run is released; does not return."""
+        ...
+
+    def heartbeat(self, run_id: UUID, fence: int) -> Beat | None:
+        """Renew the lease; return what was asked of the body meanwhile: CANCEL, PAUSE or nothing."""
+        ...
+
+    def lease_terms(self, run_id: UUID, fence: int) -> LeaseTerms | None:
+        """Return what another process needs to renew the lease; None when only this one can."""
+        ...
+
     def complete(self, run_id: UUID, fence: int, result: Result) -> None:
         """Publish the result and end the run."""
         ...
 
-    def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
+    def fail(
+        self,
+        run_id: UUID,
+        fence: int,
+        error: BaseException,
+        traceback: str,
+        *,
+        will_retry: bool,
+        artifacts: Sequence[ArtifactRecord] = (),
+        traceback_ref: str | None = None,
+    ) -> None:
         """End the run with an error, or leave it to Prefect's next attempt."""
         ...
 
@@ -114,35 +151,45 @@ class DirectPort:
         self._database = database
         self._gateway = gateway
         self._execution = RunExecution(database, lease_s=lease_s)
+        self._recording = RunRecording(database)
         self._tenant_id = tenant_id
         self._store_id = store_id
 
-    def claim(self, flow_run: FlowRunFacts) -> Claim:
-        """Claim the run of this flow run, whoever triggered it.
+    def claim(self, call: FlowCall | FlowRunFacts, *, provenance: Mapping[str, str] | None = None) -> Claim:
+        """Claim the run of this start of a flow's function, whoever triggered it.
+
+        A flow run stands for the start of it that its deployment makes.
 
         Raises:
             StoreMismatch: this worker reaches another store than the one that the deployment was registered in.
-            NotFound: the flow run's deployment is not registered here.
+            NotFound: the call's deployment is not registered here.
+            InvalidInput: several deployments may be meant, or the one that was said is of another kind.
+            PrefectError: Prefect does not say which flow run made the call.
         """
+        known = self._with_caller(FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call)
 
-        def work(connection: Any) -> Row[Any]:
+        def find(connection: Any, now: datetime) -> Row[Any]:
             self._check_store(store.store_id(connection))
-            now = self._database.now(connection)
-            run = ensure_run(connection, flow_run, now=now, is_starting=True)
-            if run is None:
-                raise NotFound("registered deployment for the flow run", flow_run.name)
-            return run
+            return run_of_call(connection, known, tenant_id=self._tenant_id, now=now)
 
-        run = self._database.write(work)
-        return self._execution.claim(run.id, worker=f"{socket.gethostname()}:{os.getpid()}")
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        return self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
 
     def suspend(self, flow_run: FlowRunFacts, *, reason: str) -> None:
         """Give the worker back until the run is released; does not return."""
         self._gateway.suspend(flow_run.id, message=reason, timeout_s=7 * 86_400)
 
-    def heartbeat(self, run_id: UUID, fence: int) -> bool:
-        """Renew the lease; True when the run's cancellation was asked for."""
-        return self._execution.heartbeat(run_id, fence).cancel_requested_at is not None
+    def heartbeat(self, run_id: UUID, fence: int) -> Beat | None:
+        """Renew the lease; return what was asked of the body meanwhile: CANCEL, PAUSE or nothing."""
+        run = self._execution.heartbeat(run_id, fence)
+        if run.cancel_requested_at is not None:
+            return Beat.CANCEL
+        return None if run.pause_requested_at is None else Beat.PAUSE
+
+    def lease_terms(self, run_id: UUID, fence: int) -> LeaseTerms | None:
+        """Return what another process needs to renew the lease; None when only this one can."""
+        lease_s = self._execution.lease_s
+        return lease_terms(self._database, run_id, fence, lease_s=lease_s, interval_s=self.heartbeat_s)
 
     def pins(self, run_id: UUID) -> Mapping[str, UpstreamVersion]:
         """Return the pinned versions by role."""
@@ -175,15 +222,45 @@ class DirectPort:
         progress: float | None = None,
     ) -> None:
         """Append events, latest metric values and progress."""
-        self._execution.record(run_id, fence, entries, metrics=metrics, progress=progress)
+        self._recording.record(run_id, fence, entries, metrics=metrics, progress=progress)
+
+    def add_message(self, run_id: UUID, fence: int, role: str, content: str) -> None:
+        """Append a message, with its event."""
+        self._recording.add_message(run_id, fence, role, content)
+
+    def save_checkpoint(self, run_id: UUID, fence: int, state: Mapping[str, Any]) -> int:
+        """Save a state, with its event; return its number."""
+        return self._recording.save_checkpoint(run_id, fence, state)
+
+    def newest_checkpoint(self, run_id: UUID) -> SavedState | None:
+        """Return the state that was saved last, by whichever attempt of the run."""
+        return self._recording.newest_checkpoint(run_id)
 
     def complete(self, run_id: UUID, fence: int, result: Result) -> None:
         """Publish the result and end the run."""
         self._execution.complete(run_id, fence, result)
 
-    def fail(self, run_id: UUID, fence: int, error: BaseException, traceback: str, *, will_retry: bool) -> None:
+    def fail(
+        self,
+        run_id: UUID,
+        fence: int,
+        error: BaseException,
+        traceback: str,
+        *,
+        will_retry: bool,
+        artifacts: Sequence[ArtifactRecord] = (),
+        traceback_ref: str | None = None,
+    ) -> None:
         """End the run with an error, or leave it to Prefect's next attempt."""
-        self._execution.fail(run_id, fence, error, traceback, will_retry=will_retry)
+        self._execution.fail(
+            run_id,
+            fence,
+            error,
+            traceback,
+            will_retry=will_retry,
+            artifacts=artifacts,
+            traceback_ref=traceback_ref,
+        )
 
     def pause(self, run_id: UUID, fence: int) -> None:
         """Give the lease back while the body is suspended."""
@@ -192,6 +269,13 @@ class DirectPort:
     def acknowledge_cancel(self, run_id: UUID, fence: int) -> None:
         """End the run as cancelled: its body has stopped."""
         self._execution.acknowledge_cancel(run_id, fence)
+
+    def _with_caller(self, call: FlowCall) -> FlowCall:
+        """Ask Prefect who called the flow run, where the process does not know."""
+        task_run_id = call.flow_run.parent_task_run_id if call.flow_run is not None else None
+        if task_run_id is None or call.parent_run_id is not None or call.caller_id is not None:
+            return call
+        return replace(call, caller_id=self._gateway.read_callers([task_run_id]).get(task_run_id))
 
     def _check_store(self, reached: UUID) -> None:
         if self._store_id is not None and UUID(self._store_id) != reached:

@@ -2,21 +2,19 @@
 
 import asyncio
 import inspect
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
-from uuid import uuid4
 
 import pandas as pd
 import pytest
 from prefect import flow
+from prefect.exceptions import Pause
 from prefect.utilities.callables import parameter_schema
 
 from freshline import testing
 from freshline.flows import RunContext, track, tracking
 from freshline.flows.lease import RunCancelled
 from freshline.storage.errors import Fenced, FreshlineError, InvalidInput, NotFound
+from tests.unit.flows.ports import Port, Unwound, started
 
 
 @track.training
@@ -87,81 +85,8 @@ def test_call_outside_of_a_flow_run_says_what_to_do(monkeypatch):
         train(lookback_d=3)
 
 
-@dataclass
-class Port:
-    """A RunPort that records what it is asked, in order."""
-
-    status: str = "running"
-    fails_on_complete: Exception | None = None
-    calls: list[str] = field(default_factory=list)
-    heartbeat_s: float = 3600.0
-    objects: Any = None
-    result: Any = None
-    will_retry: bool | None = None
-
-    def claim(self, flow_run):
-        from freshline.runs.execution import Claim
-
-        self.calls.append("claim")
-        run = _Row(
-            id=uuid4(), fence=1, attempt=1, status=self.status, request={}, base_version_id=None, stop_reason="x",
-            error_message="refresh/prices is stale",
-        )  # fmt: skip
-        deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration={})
-        return Claim(run, deployment, None, may_start=self.status == "running")
-
-    def pins(self, run_id):
-        return {}
-
-    def suspend(self, flow_run, *, reason):
-        self.calls.append("suspend")
-        raise _Unwound
-
-    def complete(self, run_id, fence, result):
-        self.calls.append("complete")
-        self.result = result
-        if self.fails_on_complete is not None:
-            raise self.fails_on_complete
-
-    def fail(self, run_id, fence, error, traceback, *, will_retry):
-        self.calls.append(f"fail {type(error).__name__}")
-        self.will_retry = will_retry
-
-    def acknowledge_cancel(self, run_id, fence):
-        self.calls.append("cancel")
-
-    def pause(self, run_id, fence):
-        self.calls.append("pause")
-
-    def record(self, *_args, **_values):
-        self.calls.append("record")
-        raise ConnectionError("the database is away")
-
-
-class _Unwound(BaseException):
-    """What Prefect raises to unwind a suspended flow."""
-
-
-class _Row:
-    def __init__(self, **values):
-        self.__dict__.update(values)
-
-
-@dataclass
-class _FlowRun:
-    parameters: dict[str, Any] = field(default_factory=dict)
-    run_count: int = 1
-    retries: int = 0
-
-
-@contextmanager
-def started(monkeypatch, port, **flow_run):
-    monkeypatch.setattr(tracking, "flow_port", lambda: (port, _FlowRun(**flow_run)))
-    yield port
-
-
 def test_body_that_returns_is_completed_with_its_metrics(monkeypatch):
-    with started(monkeypatch, Port()) as port:
+    with started(monkeypatch, Port(), train) as port:
         assert train(lookback_d=3, penalty=2.0) == {"val_ic": 6.0}
     assert port.calls == ["claim", "complete"]
     assert port.result.metrics == {"val_ic": 6.0}
@@ -173,7 +98,7 @@ def test_async_body_is_awaited_and_completed(monkeypatch):
         await asyncio.sleep(0)
         return {"val_ic": 1.0}
 
-    with started(monkeypatch, Port()) as port:
+    with started(monkeypatch, Port(), fit) as port:
         assert asyncio.run(fit()) == {"val_ic": 1.0}
     assert port.calls == ["claim", "complete"]
 
@@ -187,7 +112,7 @@ def test_body_that_raises_is_failed_and_left_to_prefect_while_it_retries(monkeyp
         raise ValueError("no luck")
 
     with (
-        started(monkeypatch, Port(), retries=retries, run_count=run_count) as port,
+        started(monkeypatch, Port(), unlucky, retries=retries, run_count=run_count) as port,
         pytest.raises(ValueError, match="no luck"),
     ):
         unlucky()
@@ -196,7 +121,7 @@ def test_body_that_raises_is_failed_and_left_to_prefect_while_it_retries(monkeyp
 
 
 def test_result_that_cannot_be_published_fails_the_run(monkeypatch):
-    with started(monkeypatch, Port(fails_on_complete=Fenced("held by another"))) as port, pytest.raises(Fenced):
+    with started(monkeypatch, Port(fails_on_complete=Fenced("held by another")), train) as port, pytest.raises(Fenced):
         train()
     assert port.calls == ["claim", "complete", "fail Fenced"]
 
@@ -206,7 +131,7 @@ def test_body_that_returns_what_is_no_metrics_fails_the_run(monkeypatch):
     def chatty(run: RunContext):
         return "done"
 
-    with started(monkeypatch, Port()) as port, pytest.raises(InvalidInput, match="this one returned str"):
+    with started(monkeypatch, Port(), chatty) as port, pytest.raises(InvalidInput, match="this one returned str"):
         chatty()
     assert port.calls == ["claim", "fail InvalidInput"]
 
@@ -219,7 +144,7 @@ def test_cancelled_body_is_acknowledged_and_cancelled_in_prefect(monkeypatch):
         except Exception:
             raise AssertionError("a body's own handler must not see it") from None
 
-    with started(monkeypatch, Port()) as port:
+    with started(monkeypatch, Port(), cancelled) as port:
         assert cancelled().is_cancelled()
     assert port.calls == ["claim", "cancel"]
 
@@ -229,7 +154,7 @@ def test_cancelled_body_is_acknowledged_and_cancelled_in_prefect(monkeypatch):
     [("refused", "Refused", "CANCELLED"), ("skipped", "Skipped", "COMPLETED"), ("cancelled", "Cancelled", "CANCELLED")],
 )
 def test_run_that_may_not_start_gives_prefect_a_state_that_says_why(monkeypatch, status, name, kind):
-    with started(monkeypatch, Port(status=status)) as port:
+    with started(monkeypatch, Port(status=status), train) as port:
         state = train()
     assert (state.name, state.type.value) == (name, kind)
     assert "refresh/prices is stale" in state.message
@@ -237,7 +162,7 @@ def test_run_that_may_not_start_gives_prefect_a_state_that_says_why(monkeypatch,
 
 
 def test_run_that_waits_is_suspended(monkeypatch):
-    with started(monkeypatch, Port(status="waiting")) as port, pytest.raises(_Unwound):
+    with started(monkeypatch, Port(status="waiting"), train) as port, pytest.raises(Unwound):
         train()
     assert port.calls == ["claim", "suspend"]
 
@@ -349,13 +274,11 @@ def test_testing_run_of_an_untracked_function_is_refused():
 
 
 def test_body_that_is_suspended_pauses_its_run(monkeypatch):
-    from prefect.exceptions import Pause
-
     @track.training
     def asks(run: RunContext):
         raise Pause
 
-    with started(monkeypatch, Port()) as port, pytest.raises(Pause):
+    with started(monkeypatch, Port(), asks) as port, pytest.raises(Pause):
         asks()
     assert port.calls == ["claim", "pause"]
 
@@ -366,6 +289,6 @@ def test_store_that_is_away_for_a_moment_does_not_end_a_body(monkeypatch):
         run.note("half way")
         return {"val_ic": 1.0}
 
-    with started(monkeypatch, Port()) as port:
+    with started(monkeypatch, Port(), noting) as port:
         assert noting() == {"val_ic": 1.0}
     assert port.calls == ["claim", "record", "complete"]

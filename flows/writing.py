@@ -1,0 +1,71 @@
+"""What a body writes: tables and files, uploaded at once, and recorded when its run completes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from ..storage import files, parquet
+from ..storage.artifacts import ArtifactRecord
+from ..storage.errors import InvalidInput
+from ..storage.filesystem import ObjectStore
+from ..storage.stored import StoredTable
+
+WriteMode = Literal["overwrite", "append"]
+
+SERIES = "metrics"
+"""Name of the table with everything that was logged."""
+TRACEBACK = "traceback"
+"""Name of the file with the traceback of the last attempt that failed."""
+
+_DATA_DATE = "date"
+
+
+class Writing:
+    """The artifacts of one run, by name; `current` gives the table that an append continues."""
+
+    def __init__(self, objects: ObjectStore, current: Callable[[str], StoredTable | None]) -> None:
+        self.base_used = False
+        """Whether a table was appended to the current version's."""
+        self._objects = objects
+        self._current = current
+        self._written: dict[str, ArtifactRecord] = {}
+
+    @property
+    def artifacts(self) -> tuple[ArtifactRecord, ...]:
+        """What was written, in order."""
+        return tuple(self._written.values())
+
+    def table(self, name: str, data: Any, *, data_date: str | None, mode: WriteMode, publish: bool) -> None:
+        """See `RunContext.write`."""
+        self._check_name(name)
+        base = self._current(name) if mode == "append" else None
+        if data_date is None and base is None and _DATA_DATE in column_names(data):
+            data_date = _DATA_DATE
+        stored = parquet.write_table(self._objects, data, base=base, data_date=data_date)
+        self.base_used |= base is not None
+        self._written[name] = ArtifactRecord.of_table(name, stored, publish=publish)
+
+    def file(
+        self, name: str, content: Path | str | bytes, *, media_type: str | None, digest: str | None, publish: bool
+    ) -> None:
+        """See `RunContext.save`."""
+        self._check_name(name)
+        source = Path(content) if isinstance(content, str) else content
+        stored = files.save_file(self._objects, source, media_type=media_type)
+        self._written[name] = ArtifactRecord.of_file(name, stored, publish=publish, digest=digest)
+
+    def _check_name(self, name: str) -> None:
+        if not 1 <= len(name) <= 250 or not name.isprintable():
+            raise InvalidInput(f"the artifact name {name[:50]!r}… must have 1 to 250 printable characters")
+        if name in (SERIES, TRACEBACK):
+            raise InvalidInput(f"{name!r} is the name of what Freshline writes itself; choose another one")
+        if name in self._written:
+            raise InvalidInput(f"this run has written {name!r} already; give the second one another name")
+
+
+def column_names(data: Any) -> list[Any]:
+    """Return the columns of a table, the index levels of pandas among them; none for a stream."""
+    if hasattr(data, "index") and hasattr(data, "columns"):
+        return [*data.index.names, *data.columns]
+    schema = getattr(data, "schema", None)
+    return list(getattr(schema, "names", None) or (schema if isinstance(schema, dict) else []))

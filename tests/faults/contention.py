@@ -1,0 +1,52 @@
+"""Several threads on one Postgres: who waits for whom, and how often the database had to break a deadlock."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from freshline.storage.database import Database
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    """Run these in threads at the same time; return what each returned, or the error that it raised."""
+
+    def outcome(work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except Exception as error:  # the test says which errors it wants to see
+            return error
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(outcome, works))
+
+
+@contextmanager
+def counted_deadlocks(database: Database) -> Iterator[list[str]]:
+    """Collect the deadlocks that the database breaks meanwhile, also those after which the work is done again."""
+    seen: list[str] = []
+
+    def note(context: Any) -> None:
+        if getattr(context.original_exception, "sqlstate", None) == "40P01":
+            seen.append(str(context.original_exception))
+
+    sa.event.listen(database.engine, "handle_error", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(database.engine, "handle_error", note)
+
+
+def await_blocked(url: str) -> None:
+    """Wait until some connection of this database waits for a lock that another one holds."""
+    conninfo = sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    blocked = (
+        "SELECT count(*) > 0, pg_sleep(0.002) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        while not connection.execute(blocked).fetchone()[0]:  # type: ignore[index]  # always one row
+            continue

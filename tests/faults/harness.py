@@ -1,0 +1,283 @@
+"""The kill harness: chooses by a seed who does what, where it dies or stands still, and what Prefect makes of it.
+
+The same seed gives the same history, act by act: one act happens at a time, the clock is the harness's own, and
+Prefect loses its answers by the seed too.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from freshline.deployments.gateway import FlowRunFacts, FlowRunState
+from freshline.storage.database import Database
+from freshline.storage.faults import Guard
+from tests.factories import START, Graph, declared
+from tests.faults import checker
+from tests.faults.acts import Order
+from tests.faults.crew import Actor, Crew
+from tests.faults.points import KILL_OFTEN, KILL_POINTS, PARK_POINTS
+from tests.faults.prefect_stand_in import LossyPrefect, StandInServer
+
+READS = {
+    "refresh/prices": [],
+    "refresh/rates": [],
+    "refresh/momentum": ["refresh/prices"],
+    "backtest/book": ["refresh/momentum", "refresh/prices", "refresh/rates"],
+}
+REST = "all come to rest"
+_WEIGHTS = {
+    "submit": 20, "dispatch": 22, "work": 40, "reconcile": 16, "cancel": 5, "click": 5, "start_again": 6, "resume": 8,
+    "go_on": 8, "stop": 6,
+}  # fmt: skip
+_MOST_ROUNDS = 60
+_MOST_PARKED = 2
+
+
+@dataclass
+class _Parked:
+    actor: Actor
+    order: Order
+
+
+@dataclass
+class Harness:
+    """One store, one Prefect, one seed."""
+
+    url: str
+    seed: int
+    guards_off: tuple[Guard, ...] = ()
+    history: list[str] = field(default_factory=list)
+    """What happened, one line per act: equal for equal seeds."""
+    killed_at: Counter[str] = field(default_factory=Counter)
+    parked_at: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._choice = random.Random(f"acts {self.seed}")
+        self.noticed_share = 0.5
+        """How many of the dead workers that hold a lease somebody notices before the lease runs out."""
+        self.now = START
+        self.database = Database(self.url, clock=lambda: self.now, sqlite_synchronous="OFF")
+        self.prefect = LossyPrefect(self.seed, clock=lambda: self.now)
+        self._prefect_ids: dict[str, UUID] = {}
+        items = []
+        for key, upstream in READS.items():
+            facts = self.prefect.add_deployment(f"flow/{key.replace('/', '-')}")
+            self._prefect_ids[key] = facts.id
+            items.append(replace(declared(key, upstream), prefect_deployment_id=facts.id))
+        Graph(self.database, *items)
+        self.keys: dict[str, str] = {}
+        """Idempotency key -> deployment, of every submission that a client made."""
+        self._unanswered: list[dict[str, Any]] = []
+        self._parked: list[_Parked] = []
+        self._server = StandInServer(self.prefect)
+        self._crew = Crew(self.url, self._server.address, self.guards_off)
+
+    def close(self) -> None:
+        """End all processes and connections."""
+        self._crew.close()
+        self._server.close()
+        self.database.dispose()
+
+    def play(self, kills: int) -> None:
+        """Let acts happen until this many processes were killed; then let everything come to its end."""
+        for _ in range(40 * kills):
+            if sum(self.killed_at.values()) >= kills:
+                break
+            self.now += timedelta(seconds=self._choice.choice([1, 1, 2, 4, 7, 12, 75]))
+            self._act()
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        """Go on without kills until nothing is under way any more."""
+        self._note(REST)
+        while self._parked:
+            self._go_on(self._parked[0])
+        for number in range(_MOST_ROUNDS):
+            self.now += timedelta(seconds=20)
+            while self._unanswered:
+                self._submit(self._unanswered[0])
+            self._do("dispatch")
+            self._do("reconcile")
+            self._stop_cancelled()
+            for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.SCHEDULED):
+                self._work(flow_run, "complete")
+            for flow_run in self._paused():
+                self._do_in_prefect("resume", flow_run)
+            if not checker.under_way(self.database, self.prefect):
+                return
+            stale = checker.waits_for_stale(self.database)
+            if stale:
+                self._submit(self._new_submission(stale, on_stale="refresh", key=f"rest-{number}"))
+
+    def faults(self) -> list[str]:
+        """Everything that is not as it must be, now that all is at rest."""
+        return checker.faults(self.database, self.prefect, self.keys, now=self.now)
+
+    def work_on(self, flow_run: FlowRunFacts, outcome: str = "complete", **fate: Any) -> tuple[str, Any]:
+        """Let a worker start a flow run: the same act as in a seeded history, chosen by a test."""
+        return self._work(flow_run, outcome, **fate)
+
+    def do(self, act: str, *, fate: dict[str, Any] | None = None, **facts: Any) -> tuple[str, Any]:
+        """Let an act happen that a test chose."""
+        return self._do(act, fate=fate, **facts)
+
+    def go_on(self) -> tuple[str, Any]:
+        """Let the one that has stood still for longest go on."""
+        return self._go_on(self._parked[0])
+
+    def submit(self, key: str, **options: Any) -> tuple[str, Any]:
+        """Let a client submit, with a key of its own."""
+        return self._submit(self._new_submission(key, key=f"key-{len(self.keys)}", **options))
+
+    def parked(self) -> list[tuple[Actor, Order]]:
+        """Those that stand still, and what they do."""
+        return [(one.actor, one.order) for one in self._parked]
+
+    # What happens next, by the seed.
+
+    def _act(self) -> None:
+        acts: dict[str, Callable[[], Any]] = {
+            "submit": self._some_submit,
+            "dispatch": lambda: self._do("dispatch", fate=self._fate("dispatch")),
+            "work": self._some_work,
+            "reconcile": lambda: self._do("reconcile", fate=self._fate("reconcile")),
+            "cancel": self._some_cancel,
+            "click": self._click,
+            "start_again": self._start_again,
+            "resume": self._resume,
+            "stop": self._stop_cancelled,
+            "go_on": lambda: self._parked and self._go_on(self._parked[0]),
+        }
+        acts[self._choice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]]()
+
+    def _fate(self, act: str) -> dict[str, Any]:
+        share = self._choice.random()
+        occurrence = self._choice.choice([1, 1, 1, 2])
+        if share < (0.75 if act in KILL_OFTEN else 0.5):
+            return {"kill_at": self._choice.choice(KILL_POINTS[act]), "occurrence": occurrence}
+        if share < 0.85 and len(self._parked) < _MOST_PARKED:
+            return {"park_at": self._choice.choice(PARK_POINTS[act]), "occurrence": occurrence}
+        return {}
+
+    def _some_submit(self) -> None:
+        if self._unanswered and self._choice.random() < 0.7:
+            submission = self._unanswered[0]
+        else:
+            submission = self._new_submission(
+                self._choice.choice(list(READS)),
+                on_stale=self._choice.choice(["refuse", "wait", "refresh", "refresh", "force"]),
+                if_ready=self._choice.choice(["run", "run", "skip"]),
+                key=f"key-{len(self.keys)}",
+            )
+        self._submit(submission, fate=self._fate("submit"))
+
+    def _some_work(self) -> None:
+        due = self._flow_runs(lambda one: one.state_type == FlowRunState.SCHEDULED)
+        # Its infrastructure starts a flow run again whose process it has lost, or believes to have lost.
+        lost = self._flow_runs(lambda one: one.state_type == FlowRunState.RUNNING)
+        candidates = lost if lost and self._choice.random() < 0.12 else due
+        if candidates:
+            outcome = self._choice.choice(["complete"] * 6 + ["fail", "retry", "pause"])
+            kind = {"complete": "complete", "pause": "claim"}.get(outcome, "fail")
+            self._work(self._choice.choice(candidates), outcome, fate=self._fate(kind))
+
+    def _some_cancel(self) -> None:
+        active = checker.active_run_ids(self.database)
+        if active:
+            self._do("cancel", run_id=self._choice.choice(active), fate=self._fate("cancel"))
+
+    def _click(self) -> None:
+        key = self._choice.choice(list(READS))
+        wanted = self._choice.choice(["refuse", "wait", "force"])
+        self.prefect.click(self._prefect_ids[key], {"on_stale": wanted})
+        self._note("click", key, wanted)
+
+    def _start_again(self) -> None:
+        ended = self._flow_runs(lambda one: one.has_ended)
+        if ended:
+            self._do_in_prefect("start_again", self._choice.choice(ended))
+
+    def _resume(self) -> None:
+        paused = self._paused()
+        if paused:
+            self._do_in_prefect("resume", self._choice.choice(paused))
+
+    def _stop_cancelled(self) -> None:
+        """Prefect's worker ends the processes that Prefect wants to be cancelled, dead ones too."""
+        for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.CANCELLING):
+            self.prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.CANCELLED)
+            self._note("stop", flow_run.name)
+
+    # How it happens.
+
+    def _new_submission(self, deployment: str, *, key: str, **options: Any) -> dict[str, Any]:
+        self.keys[key] = deployment
+        submission = {"deployment": deployment, "idempotency_key": key, **options}
+        self._unanswered.append(submission)
+        return submission
+
+    def _submit(self, submission: dict[str, Any], fate: dict[str, Any] | None = None) -> tuple[str, Any]:
+        outcome = self._do("submit", fate=fate, **submission)
+        # A client that got no answer sends its request again, with the same key. One that stands still will answer.
+        if outcome[0] != "killed":
+            self._unanswered.remove(submission)
+        return outcome
+
+    def _work(self, flow_run: FlowRunFacts, outcome: str, fate: dict[str, Any] | None = None) -> tuple[str, Any]:
+        begun = self.prefect.begin(flow_run.id)
+        text = str(self._choice.randrange(3))
+        done = self._do("work", fate=fate, flow_run=begun, outcome=outcome, text=text)
+        if done[0] == "killed":
+            self._lose(begun)
+        return done
+
+    def _lose(self, flow_run: FlowRunFacts) -> None:
+        """The process of this flow run is dead: somebody may notice, and tell Prefect.
+
+        When nobody does, its lease runs out. Without a lease somebody must notice.
+        """
+        if self._choice.random() < self.noticed_share or not checker.holds_lease(self.database, flow_run.id):
+            self.prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.CRASHED)
+            self._note("crash")
+
+    def _do(self, act: str, *, fate: dict[str, Any] | None = None, **facts: Any) -> tuple[str, Any]:
+        order = Order(act, self.now, facts, **(fate or {}))
+        actor = self._crew.take()
+        return self._end(_Parked(actor, order), actor.carry_out(order))
+
+    def _go_on(self, parked: _Parked) -> tuple[str, Any]:
+        self._parked.remove(parked)
+        return self._end(parked, parked.actor.go_on(parked.order, self.now))
+
+    def _end(self, one: _Parked, outcome: tuple[str, Any]) -> tuple[str, Any]:
+        how, what = outcome
+        self._note(one.order.act, str(one.order.facts.get("deployment", "")), how, str(what))
+        if how == "killed":
+            self.killed_at[what] += 1
+            self._crew.bury(one.actor)
+        elif how == "parked":
+            self.parked_at[what] += 1
+            self._parked.append(one)
+        else:
+            self._crew.put_back(one.actor)
+        return outcome
+
+    def _do_in_prefect(self, method: str, flow_run: FlowRunFacts) -> None:
+        losing, self.prefect.loses_answers = self.prefect.loses_answers, False
+        getattr(self.prefect, method)(flow_run.id)
+        self.prefect.loses_answers = losing
+        self._note(method, flow_run.name)
+
+    def _paused(self) -> list[FlowRunFacts]:
+        ids = checker.paused_flow_runs(self.database)
+        return self._flow_runs(lambda one: one.is_suspended and one.id in ids)
+
+    def _flow_runs(self, wanted: Callable[[FlowRunFacts], bool]) -> list[FlowRunFacts]:
+        return [one for one in self.prefect.flow_runs() if wanted(one)]
+
+    def _note(self, *words: str) -> None:
+        self.history.append(" ".join(word for word in words if word))
