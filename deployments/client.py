@@ -10,14 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from ..storage.errors import Conflict, InvalidInput, NotFound, PrefectError
+from .answers import check_accepted, not_found, refused_parameters
 from .facts import as_cells, deployment_facts, flow_run_facts, task_run_facts
 from .gateway import DeploymentFacts, Execution, FlowRunFacts, FlowRunState, TaskRunFacts
 
@@ -76,7 +75,7 @@ class PrefectGateway:
 
     def read_deployment(self, prefect_name: str) -> DeploymentFacts:
         """See `Gateway.read_deployment`."""
-        with _not_found("Prefect deployment", prefect_name):
+        with not_found("Prefect deployment", prefect_name):
             found = self._call(lambda client: client.read_deployment_by_name(prefect_name))
         return deployment_facts(found, flow_name=prefect_name.partition("/")[0])
 
@@ -97,7 +96,7 @@ class PrefectGateway:
         """See `Gateway.write_job_variables`."""
         from prefect.client.schemas.actions import DeploymentUpdate
 
-        with _not_found("Prefect deployment", deployment_id):
+        with not_found("Prefect deployment", deployment_id):
             written = self._call(lambda client: client.read_deployment(deployment_id)).job_variables
             merged = {**written, "env": {**(written.get("env") or {}), **env}}
             update = DeploymentUpdate(job_variables=merged)
@@ -114,7 +113,7 @@ class PrefectGateway:
 
     def pause_schedules(self, deployment_id: UUID) -> None:
         """See `Gateway.pause_schedules`."""
-        with _not_found("Prefect deployment", deployment_id):
+        with not_found("Prefect deployment", deployment_id):
             self._call(lambda client: client.pause_deployment(deployment_id))
 
     def create_flow_run(
@@ -142,7 +141,7 @@ class PrefectGateway:
             )
 
         # One at a time: with many requests at once Prefect's SQLite file is locked most of the time.
-        with self._creating, _not_found("Prefect deployment", deployment_id), _refused_parameters():
+        with self._creating, not_found("Prefect deployment", deployment_id), refused_parameters():
             flow_run = flow_run_facts(self._call(create))
         if flow_run.deployment_id != deployment_id:
             raise Conflict(
@@ -220,7 +219,7 @@ class PrefectGateway:
         from prefect.client.schemas.objects import State, StateType
 
         state: Any = State(type=StateType(state_type.value), name=name, message=message)
-        with _not_found("flow run", flow_run_id):
+        with not_found("flow run", flow_run_id):
             self._call(lambda client: client.set_flow_run_state(flow_run_id, state, force=force))
         return self._present(flow_run_id)
 
@@ -238,9 +237,9 @@ class PrefectGateway:
 
         # Prefect takes a suspension with a key that it has seen for one that was resumed already.
         proposed: Any = Suspended(timeout_seconds=int(timeout_s), pause_key=uuid4().hex, message=message)
-        with _not_found("flow run", flow_run_id):
+        with not_found("flow run", flow_run_id):
             answer = self._call(lambda client: client.set_flow_run_state(flow_run_id, proposed))
-        _check_accepted(answer, "suspended", flow_run_id)
+        check_accepted(answer, "suspended", flow_run_id)
         current = self.current_flow_run()
         if current is not None and current.id == flow_run_id:
             raise Pause(state=answer.state)
@@ -250,9 +249,9 @@ class PrefectGateway:
         flow_run = self._present(flow_run_id)
         if not flow_run.is_suspended:
             raise Conflict(f"flow run {flow_run_id} cannot be resumed: it is {flow_run.state_name}")
-        with _not_found("flow run", flow_run_id):
+        with not_found("flow run", flow_run_id):
             answer = self._call(lambda client: client.resume_flow_run(flow_run_id))
-        _check_accepted(answer, "resumed", flow_run_id)
+        check_accepted(answer, "resumed", flow_run_id)
         return self._present(flow_run_id)
 
     def write_table_artifact(
@@ -378,35 +377,3 @@ def _reading(method: str, **filters: Any) -> "Callable[[SyncPrefectClient], list
         return found
 
     return send
-
-
-def _check_accepted(answer: Any, done: str, flow_run_id: UUID) -> None:
-    from prefect.client.schemas.responses import SetStateStatus
-
-    if answer.status != SetStateStatus.ACCEPT:
-        reason = getattr(answer.details, "reason", None) or "Prefect gave no reason"
-        raise Conflict(f"flow run {flow_run_id} cannot be {done}: {reason}")
-
-
-@contextmanager
-def _not_found(what: str, name: object) -> Iterator[None]:
-    from .connection import answer_status
-
-    try:
-        yield
-    except PrefectError as error:
-        if answer_status(error) == HTTPStatus.NOT_FOUND:
-            raise NotFound(what, str(name)) from None
-        raise
-
-
-@contextmanager
-def _refused_parameters() -> Iterator[None]:
-    from .connection import answer_status
-
-    try:
-        yield
-    except PrefectError as error:
-        if answer_status(error) in (400, 409, 422):
-            raise InvalidInput(f"Prefect refused the parameters: {error}") from None
-        raise

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from ..storage import faults
 from ..storage.faults import Guard
-from ..storage.statement import Statement, insert_all
+from ..storage.statement import Answer, Statement, insert_all
 from . import graph
 from .models import Cause, CauseKind, Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
 
@@ -220,27 +220,33 @@ def lock_affected(
     On SQLite the write transaction holds the only lock there is.
     """
     start, also = set(deployment_ids), set(upstreams)
-    affected: set[UUID] = set()
-    # Somebody may have added an edge while we waited for the locks.
-    while (reached := start | graph.downstream_of(connection, start)) - affected:
-        affected = reached
-        lock_states(connection, affected | also)
-        if connection.dialect.name == "sqlite":
+    affected = start | graph.downstream_of(connection, start)
+    while connection.dialect.name != "sqlite":
+        locked = _lock(connection, affected | also)
+        # Somebody may have added an edge while we waited for the locks.
+        reached = start | graph.downstream_of(connection, start)
+        for answer in locked:
+            answer.rows()
+        if reached <= affected:
             break
+        affected |= reached
     return sorted(affected)
 
 
 def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
     """Lock the states of these deployments, in id order. SQLite has one lock only, which this transaction holds."""
-    if connection.dialect.name == "sqlite":
-        return
+    if connection.dialect.name != "sqlite":
+        for answer in _lock(connection, deployment_ids):
+            answer.rows()
+
+
+def _lock(connection: Connection, deployment_ids: Iterable[UUID]) -> list[Answer]:
+    """Have the states of these deployments locked, in id order; what is sent afterwards sees them locked."""
     if faults.is_on(Guard.LOCK_ORDER):
-        _LOCK_STATES.rows(connection, ids=sorted(deployment_ids))
-        return
+        return [_LOCK_STATES.ask(connection, ids=sorted(deployment_ids))]
     disordered = list(deployment_ids)
     random.shuffle(disordered)
-    for one in disordered:
-        _LOCK_STATE.rows(connection, of_deployment=one)
+    return [_LOCK_STATE.ask(connection, of_deployment=one) for one in disordered]
 
 
 def lapse_due(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:

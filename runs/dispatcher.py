@@ -123,11 +123,11 @@ class Dispatcher:
         def recorded(connection: Connection) -> None:
             dispatched = events.RunDispatched(flow_run_id=flow_run.id)
             now = self.database.now(connection)
-            # The run first, as everyone does who locks it; an entry that somebody else has settled changes nothing.
+            settling = outbox.settling(connection, entry)
             changed = store.change(
                 connection, run.id, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id
             )
-            if not outbox.settle(connection, entry):
+            if settling.first() is None:
                 raise _Settled
             if changed is None and store.get_run(connection, run.id).status == RunStatus.CANCELLED:
                 # It was cancelled while its flow run was being created.

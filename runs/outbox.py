@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..storage.ids import new_id
-from ..storage.statement import Statement
+from ..storage.statement import Answer, Statement
 from .models import Outbox
 
 _OUTBOX = Outbox.__table__  # type: ignore[attr-defined]
@@ -75,6 +75,7 @@ _CLOSE = Statement(
         sa.update(_OUTBOX)
         .where(_OUTBOX.c.id == sa.bindparam("entry"), _OUTBOX.c.claim_token == sa.bindparam("token"), _is_due(_OUTBOX))
         .values(state=sa.bindparam("new_state"), last_error=sa.bindparam("error"))
+        .returning(_OUTBOX.c.id)
     )
 )
 
@@ -109,12 +110,18 @@ def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: flo
 
 def settle(connection: Connection, entry: Row[Any]) -> bool:
     """Mark an entry as sent; return False when its claim had run out and somebody else has it."""
-    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state="done", error=None) == 1
+    return settling(connection, entry).first() is not None
+
+
+def settling(connection: Connection, entry: Row[Any]) -> Answer:
+    """Mark an entry as sent; the answer has a row when it was still this sender's."""
+    return _CLOSE.ask(connection, entry=entry.id, token=entry.claim_token, new_state="done", error=None)
 
 
 def bury(connection: Connection, entry: Row[Any], *, error: str) -> bool:
     """Give an entry up for good."""
-    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state="dead", error=error[:2000]) == 1
+    buried = _CLOSE.first(connection, entry=entry.id, token=entry.claim_token, new_state="dead", error=error[:2000])
+    return buried is not None
 
 
 def postpone(connection: Connection, entry: Row[Any], *, error: str, now: datetime) -> None:

@@ -16,7 +16,8 @@ import pytest
 from freshline.runs.models import Run
 from freshline.runs.status import RunStatus
 from freshline.storage.errors import IdempotencyConflict
-from tests.acceptance.ways import SCHEDULE, WAIT_S
+from tests.acceptance.ways import WAIT_S
+from tests.acceptance.ways_project import SCHEDULE
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
 

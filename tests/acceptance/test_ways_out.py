@@ -16,7 +16,8 @@ import pytest
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs.models import Run
 from freshline.storage.ids import show_run_id
-from tests.acceptance.ways import DOOMED_POOL, WAIT_S, opened
+from tests.acceptance.ways import WAIT_S, opened
+from tests.acceptance.ways_project import DOOMED_POOL
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
 

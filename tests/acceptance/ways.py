@@ -1,11 +1,10 @@
 """The fixture `ways`: a project of small tracked flows, deployed on a real Prefect server with real workers.
 
-One stack serves every test of the ways in and out of a run. Owns the project, the processes, and the words with which
-the tests look at the record and at Prefect. Nothing of this process's own environment changes while the stack is up,
+One stack serves every test of the ways in and out of a run. Owns the processes, and the words with which the tests look
+at the record and at Prefect; what is deployed is in `ways_project`. This process's own environment stays as it is,
 except while it deploys.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from textwrap import dedent
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -39,197 +37,19 @@ from freshline.runs.register import Registrar
 from freshline.runs.service import as_run
 from freshline.runs.status import RunStatus
 from freshline.storage.settings import Settings
+from tests.acceptance.ways_project import DOOMED_POOL, IDLE_POOL, NARROW_POOL, SCHEDULE, catalogue, write_project
 
 T = TypeVar("T")
-
-IDLE_POOL = "idle"
-"""Has no worker: its flow runs stay scheduled."""
-NARROW_POOL = "narrow"
-"""Lets one flow run at a time through."""
-DOOMED_POOL = "doomed"
-"""Its worker is killed."""
 
 WAIT_S = 120.0
 """How long a test waits for anything, before it fails."""
 _POLL_S = 0.1
+_FIRST_TIME_AFTER_S = 8.0
+"""Prefect looks for new schedules every 5 s."""
 _AT_ONCE = 6
 """More flow runs that start at once only make each other late."""
 _ANSWER_WITHIN_S = 60.0
 """Longer than Prefect waits for its own database."""
-
-FLOWS = """
-import time
-from pathlib import Path
-
-import pyarrow as pa
-from prefect import flow
-from prefect.deployments import run_deployment
-from prefect.flow_runs import suspend_flow_run
-
-from freshline.flows import RunContext, track
-
-
-@flow
-@track.refresh
-def passing(run: RunContext, n: int = 1):
-    pass
-
-
-@flow
-@track.backtest
-def simulating(run: RunContext, n: int = 1):
-    pass
-
-
-@flow
-@track.refresh
-def holding(run: RunContext, release: str):
-    for _ in run.progress(until_there(Path(release))):
-        pass
-
-
-@flow
-@track.refresh
-def linking(run: RunContext, edition: int = 1):
-    before = run.read("before", as_="arrow")["total"][0].as_py() if "before" in run.inputs else 0
-    run.write("total", pa.table({"total": [before + edition]}))
-
-
-@flow(retries=1)
-@track.refresh
-def flaky(run: RunContext):
-    if run.attempt == 1:
-        raise RuntimeError("the first attempt fails")
-
-
-@flow
-@track.refresh
-def suspending(run: RunContext):
-    if run.attempt == 1:
-        suspend_flow_run(timeout=600)
-
-
-@flow
-@track.refresh
-def failing(run: RunContext, mended: str):
-    if not Path(mended).exists():
-        raise RuntimeError("not mended yet")
-
-
-@flow
-@track.refresh
-def starting(run: RunContext):
-    run_deployment("passing/started", timeout=0)
-
-
-@flow
-@track.training
-def called_as_subflow(run: RunContext, n: int = 1):
-    pass
-
-
-@flow
-@track.refresh
-def called_as_function(run: RunContext, n: int = 1):
-    pass
-
-
-@flow
-@track.refresh
-def called_from_script(run: RunContext, n: int = 1):
-    pass
-
-
-@flow
-@track.refresh
-def calling(run: RunContext):
-    called_as_subflow(n=2)
-    called_as_function.fn(n=3)
-
-
-def until_there(path):
-    while not path.exists():
-        yield path
-        time.sleep(0.05)
-"""
-
-DYING = """
-import os
-
-from prefect import flow
-
-from freshline.flows import RunContext, track
-
-if "PREFECT__FLOW_RUN_ID" in os.environ:
-    os._exit(7)
-
-
-@flow
-@track.refresh
-def dying(run: RunContext):
-    pass
-"""
-
-SCRIPT = """
-from ways_flows import called_from_script
-
-called_from_script(n=4)
-"""
-
-FILES = {"ways_flows.py": FLOWS, "ways_dying.py": DYING, "script.py": SCRIPT}
-"""The project, but for its prefect.yaml."""
-
-_CATALOGUE: Sequence[tuple[str, str, Mapping[str, Any]]] = [
-    # name, flow, what differs from the ordinary
-    ("service", "passing", {}),
-    ("cli", "passing", {}),
-    ("quick", "passing", {}),
-    ("custom", "simulating", {"kind": "backtest", "runs": "backtest"}),
-    ("scheduled", "passing", {}),
-    ("automated", "passing", {}),
-    ("commanded", "passing", {}),
-    ("starting", "starting", {}),
-    ("started", "passing", {}),
-    ("calling", "calling", {}),
-    ("subflow", "called_as_subflow", {"kind": "model", "runs": "training"}),
-    ("function", "called_as_function", {}),
-    ("script", "called_from_script", {}),
-    ("flaky", "flaky", {}),
-    ("suspending", "suspending", {}),
-    ("failing", "failing", {}),
-    ("link-1", "linking", {"pool": NARROW_POOL}),
-    ("link-2", "linking", {"pool": NARROW_POOL, "upstream": {"before": "refresh/link-1"}}),
-    ("link-3", "linking", {"pool": NARROW_POOL, "upstream": {"before": "refresh/link-2"}}),
-    ("link-4", "linking", {"pool": NARROW_POOL, "upstream": {"before": "refresh/link-3"}}),
-    ("waiting", "passing", {"pool": IDLE_POOL}),
-    ("dying", "ways_dying.py:dying", {}),
-    ("held", "holding", {}),
-    ("orphan", "holding", {"pool": DOOMED_POOL}),
-]
-
-SCHEDULE = {"interval": 3600, "slug": "every-hour", "active": False}
-"""Of the deployment `scheduled`; it is switched on when the deployment is registered."""
-_FIRST_TIME_AFTER_S = 8.0
-"""Prefect looks for new schedules every 5 s."""
-
-
-def catalogue(*, edition: int = 1) -> str:
-    """The project's prefect.yaml; another edition makes the first link, and what follows it, stale."""
-    deployments = []
-    for name, flow, differs in _CATALOGUE:
-        block = {"name": name, "kind": differs.get("kind", "dataset"), "runs": differs.get("runs", "refresh")}
-        entry: dict[str, Any] = {
-            "name": name,
-            "entrypoint": flow if ":" in flow else f"ways_flows.py:{flow}",
-            "work_pool": {"name": differs.get("pool", "local")},
-            "resource": block | {key: differs[key] for key in ("upstream",) if key in differs},
-        }
-        if name == "link-1":
-            entry["parameters"] = {"edition": edition}
-        if name == "scheduled":
-            entry["schedules"] = [SCHEDULE]
-        deployments.append(entry)
-    return json.dumps({"deployments": deployments}, indent=1)  # JSON is YAML
 
 
 @dataclass(frozen=True)
@@ -460,7 +280,7 @@ class Ways:
         return next(child.environ()[keeper.MARKER_VARIABLE] for child in kept.children())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # not longer: it keeps a processor busy
 def ways(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Iterator[Ways]:
     """One stack for all: Postgres for Prefect and for the records, short leases, two dispatchers and reconcilers.
 
@@ -492,11 +312,7 @@ def opened(home: Path, *, settings: Mapping[str, str], reconcilers: int = 1) -> 
         **settings,
     }
     project = home / "project"
-    project.mkdir()
-    for name, content in FILES.items():
-        (project / name).write_text(dedent(content).lstrip())
-    path = project / "prefect.yaml"
-    path.write_text(catalogue())
+    write_project(project)
     with ExitStack() as exits:
         freshline = open_freshline(_settings(variables))
         exits.callback(freshline.database.dispose)
@@ -506,7 +322,7 @@ def opened(home: Path, *, settings: Mapping[str, str], reconcilers: int = 1) -> 
         _make_pools(local)
         registrar = Registrar(freshline, gateway)
         with local.activated():
-            catalog = registrar.load(path)
+            catalog = registrar.load(project / "prefect.yaml")
             deployments = deploy_catalog(catalog, gateway)
         registrar.register(catalog, deployments)
         ways = Ways(local, gateway, freshline, project, deployments, variables)

@@ -20,6 +20,7 @@ from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import Claim, Read, Result, RunExecution
+from freshline.runs.intake import FlowCall
 from freshline.runs.port import DirectPort
 from freshline.runs.reconcile import Reconciler
 from freshline.runs.service import RunExecutionService
@@ -57,7 +58,7 @@ def serve(orders: Connection, url: str, address: tuple[str, int], guards_off: tu
 
 def claim(port: DirectPort, flow_run: FlowRunFacts) -> Claim:
     """Claim the run of a flow run as a tracked flow does: every test that claims through a port does it here."""
-    return port.claim(flow_run)
+    return port.claim(FlowCall.of_deployment(flow_run))
 
 
 def content(text: str) -> ArtifactRecord:
@@ -78,6 +79,7 @@ class _Actor:
         self._orders = orders
         self._order: Order | None = None
         self._left = 0
+        self._start = 0
         self._open = 0
         self._database = Database(url, clock=lambda: self._moment, sqlite_synchronous="OFF", pool_size=1)
         engine = self._database.engine
@@ -144,15 +146,16 @@ class _Actor:
         except IllegalTransition:
             return "too late"
 
-    def _work(self, flow_run: FlowRunFacts, outcome: str, text: str) -> str:
+    def _work(self, flow_run: FlowRunFacts, start: int, outcome: str, text: str) -> str:
         """Do what a tracked flow does from its first act to its last; return how it ended."""
+        self._start = start
         claimed = claim(self._port, flow_run)
         if not claimed.may_start:
             return self._leave(flow_run, claimed)
         try:
             return self._execute(flow_run, claimed, outcome, text)
         except Fenced:
-            self._prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.FAILED)
+            self._prefect.report_end(flow_run.id, self._start, FlowRunState.FAILED)
             return "fenced"
 
     def _leave(self, flow_run: FlowRunFacts, claimed: Claim) -> str:
@@ -165,7 +168,7 @@ class _Actor:
                 RunStatus.REFUSED: (FlowRunState.CANCELLED, "Refused"),
             }
             state, name = ends.get(status, (FlowRunState.CANCELLED, None))
-            self._prefect.report_end(flow_run.id, flow_run.run_count, state, name)
+            self._prefect.report_end(flow_run.id, self._start, state, name)
         return f"not started: {status}"
 
     def _execute(self, flow_run: FlowRunFacts, claimed: Claim, outcome: str, text: str) -> str:
@@ -173,11 +176,11 @@ class _Actor:
         self._port.record(run_id, fence, [AuthorEvent(name="wrote", data={"text": text})], metrics={"rows": 1.0})
         if self._execution.heartbeat(run_id, fence).cancel_requested_at is not None:
             self._port.acknowledge_cancel(run_id, fence)
-            self._prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.CANCELLED)
+            self._prefect.report_end(flow_run.id, self._start, FlowRunState.CANCELLED)
             return "cancelled"
         if outcome == "complete":
             self._port.complete(run_id, fence, result(self._port, run_id, text))
-            self._prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.COMPLETED)
+            self._prefect.report_end(flow_run.id, self._start, FlowRunState.COMPLETED)
         elif outcome == "pause":
             self._suspend(flow_run)
             self._port.pause(run_id, fence)
@@ -185,7 +188,7 @@ class _Actor:
             will_retry = outcome == "retry"
             self._port.fail(run_id, fence, ValueError(text), "Traceback", will_retry=will_retry)
             name = "AwaitingRetry" if will_retry else None
-            self._prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.FAILED, name)
+            self._prefect.report_end(flow_run.id, self._start, FlowRunState.FAILED, name)
         return outcome
 
     def _suspend(self, flow_run: FlowRunFacts) -> None:

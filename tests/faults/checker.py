@@ -15,7 +15,7 @@ from freshline.lineage.models import Cause, Deployment, DeploymentState, Edge, F
 from freshline.runs.models import Outbox, Run, RunDependency, RunEvent
 from freshline.runs.status import LEASED, TERMINAL, TRANSITIONS, RunStatus, sources_of
 from freshline.storage.database import Database
-from tests.fakes import FakeGateway
+from tests.faults.prefect_stand_in import LossyPrefect
 
 RUN, EVENT, OUTBOX, DEPENDENCY = (one.__table__ for one in (Run, RunEvent, Outbox, RunDependency))
 DEPLOYMENT, STATE, VERSION, CAUSE, EDGE = (one.__table__ for one in (Deployment, DeploymentState, Version, Cause, Edge))
@@ -68,7 +68,7 @@ def waits_for_stale(database: Database) -> str | None:
     return next(iter(_column(database, query)), None)
 
 
-def under_way(database: Database, prefect: FakeGateway) -> list[str]:
+def under_way(database: Database, prefect: LossyPrefect) -> list[str]:
     """What is not at rest: runs, messages, flow runs."""
     with database.read() as connection:
         runs = connection.execute(sa.select(RUN).where(RUN.c.ended_at.is_(None)).order_by(RUN.c.id)).all()
@@ -86,7 +86,7 @@ def under_way(database: Database, prefect: FakeGateway) -> list[str]:
     ]
 
 
-def faults(database: Database, prefect: FakeGateway, keys: Mapping[str, str], *, now: datetime) -> list[str]:
+def faults(database: Database, prefect: LossyPrefect, keys: Mapping[str, str], *, now: datetime) -> list[str]:
     """Every fault, in words; none when all is as it must be."""
     found = under_way(database, prefect)
     with database.read() as connection:
@@ -102,7 +102,7 @@ def faults(database: Database, prefect: FakeGateway, keys: Mapping[str, str], *,
 
 
 def _wrong_triggers(
-    connection: Connection, runs: list[Row[Any]], prefect: FakeGateway, keys: Mapping[str, str]
+    connection: Connection, runs: list[Row[Any]], prefect: LossyPrefect, keys: Mapping[str, str]
 ) -> Iterator[str]:
     """Each submission and each start in Prefect has exactly one run, each dispatched run one flow run."""
     key_of = dict(connection.execute(sa.select(DEPLOYMENT.c.id, DEPLOYMENT.c.key)).all())
@@ -130,8 +130,8 @@ def _wrong_triggers(
         generations = sorted(run.generation for run in own)
         if generations != list(range(len(generations))):
             yield f"the flow run {flow_run.name} has the generations {generations}"
-        if sum(run.attempt for run in own) > flow_run.run_count:
-            yield f"the flow run {flow_run.name} was started {flow_run.run_count} times: fewer than its runs' bodies"
+        if sum(run.attempt for run in own) > prefect.starts[flow_run.id]:
+            yield f"the flow run {flow_run.name} has runs whose bodies began without its being started"
         for run in own:
             if run.generation and run.retry_of not in {other.id for other in own}:
                 yield f"the run {run.id} of generation {run.generation} does not say which run it starts again"
@@ -245,7 +245,7 @@ def _column(database: Database, query: sa.Select[Any]) -> list[Any]:
         return list(connection.execute(query).scalars())
 
 
-def _state(prefect: FakeGateway, run: Row[Any]) -> str | None:
+def _state(prefect: LossyPrefect, run: Row[Any]) -> str | None:
     flow_run = {one.id: one for one in prefect.flow_runs()}.get(run.flow_run_id)
     return flow_run.state_name if flow_run is not None else "does not exist"
 

@@ -209,7 +209,7 @@ class Harness:
     def _stop_cancelled(self) -> None:
         """Prefect's worker ends the processes that Prefect wants to be cancelled, dead ones too."""
         for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.CANCELLING):
-            self.prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.CANCELLED)
+            self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CANCELLED)
             self._note("stop", flow_run.name)
 
     # How it happens.
@@ -230,7 +230,8 @@ class Harness:
     def _work(self, flow_run: FlowRunFacts, outcome: str, fate: dict[str, Any] | None = None) -> tuple[str, Any]:
         begun = self.prefect.begin(flow_run.id)
         text = str(self._choice.randrange(3))
-        done = self._do("work", fate=fate, flow_run=begun, outcome=outcome, text=text)
+        start = self.prefect.starts[flow_run.id]
+        done = self._do("work", fate=fate, flow_run=begun, start=start, outcome=outcome, text=text)
         if done[0] == "killed":
             self._lose(begun)
         return done
@@ -241,7 +242,7 @@ class Harness:
         When nobody does, its lease runs out. Without a lease somebody must notice.
         """
         if self._choice.random() < self.noticed_share or not checker.holds_lease(self.database, flow_run.id):
-            self.prefect.report_end(flow_run.id, flow_run.run_count, FlowRunState.CRASHED)
+            self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CRASHED)
             self._note("crash")
 
     def _do(self, act: str, *, fate: dict[str, Any] | None = None, **facts: Any) -> tuple[str, Any]:

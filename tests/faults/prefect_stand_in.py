@@ -36,6 +36,8 @@ class LossyPrefect(FakeGateway):
         self.loses_answers = True
         self.lost: Counter[str] = Counter()
         """How many answers were lost, by method."""
+        self.starts: Counter[UUID] = Counter()
+        """How often a process was started for a flow run. Prefect's own count does not tell one start from another."""
 
     def _tick(self) -> datetime:
         # What Prefect orders by time must come in the same order when a seed is replayed.
@@ -58,10 +60,14 @@ class LossyPrefect(FakeGateway):
         """All flow runs that exist, oldest first."""
         return sorted(self._flow_runs.values(), key=lambda one: (one.created_at, one.id))
 
-    def report_end(self, flow_run_id: UUID, run_count: int, state: FlowRunState, name: str | None = None) -> bool:
+    def begin(self, flow_run_id: UUID) -> FlowRunFacts:
+        self.starts[flow_run_id] += 1
+        return super().begin(flow_run_id)
+
+    def report_end(self, flow_run_id: UUID, start: int, state: FlowRunState, name: str | None = None) -> bool:
         """The process of this start says how its flow run ended; False when it is not the one that runs it."""
         now = self._flow_runs.get(flow_run_id)
-        if now is None or now.has_ended or now.run_count != run_count or now.state_type == FlowRunState.SCHEDULED:
+        if now is None or now.has_ended or self.starts[flow_run_id] != start:
             return False
         if name == "AwaitingRetry":
             self.start_again(flow_run_id)
