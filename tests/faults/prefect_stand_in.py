@@ -67,7 +67,8 @@ class LossyPrefect(FakeGateway):
     def report_end(self, flow_run_id: UUID, start: int, state: FlowRunState, name: str | None = None) -> bool:
         """The process of this start says how its flow run ended; False when it is not the one that runs it."""
         now = self._flow_runs.get(flow_run_id)
-        if now is None or now.has_ended or self.starts[flow_run_id] != start:
+        is_over = now is None or now.has_ended or now.state_type == FlowRunState.SCHEDULED
+        if is_over or self.starts[flow_run_id] != start:
             return False
         if name == "AwaitingRetry":
             self.start_again(flow_run_id)
