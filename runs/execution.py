@@ -50,7 +50,7 @@ _DRAW_FENCE = Statement(
 )
 
 FindRun = Callable[[Connection, datetime], Row[Any]]
-"""Returns, or records, the run that is to be claimed."""
+"""Returns, or records, the run that is to be claimed; nobody else changes it meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class RunExecution:
 
         def work(connection: Connection) -> Claim:
             now = self.database.now(connection)
-            found = store.get_run(connection, run if isinstance(run, UUID) else run(connection, now).id, lock=True)
+            found = store.get_run(connection, run, lock=True) if isinstance(run, UUID) else run(connection, now)
             faults.reach("claim.ensured")
             deployment: Any = _DEPLOYMENT_BY_ID.first(connection, deployment_id=found.deployment_id)
             status = RunStatus(found.status)

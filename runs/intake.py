@@ -6,7 +6,7 @@ A call without a flow run of its own gets a new run each time. Knows Prefect by 
 run is asked before (`Gateway.read_callers`), outside of the transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -75,7 +75,7 @@ class FlowCall:
 
 
 def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: datetime) -> Row[Any]:
-    """Return the run of a call that starts now, recorded if it had none.
+    """Return the run of a call that starts now, recorded if it had none; nobody else changes it meanwhile.
 
     Raises:
         NotFound: the call's deployment is not registered.
@@ -96,7 +96,7 @@ def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: 
         known = store.run_by_key(connection, key, tenant_id=tenant_id)
     else:
         origin = replace(origin, flow_run_id=flow_run.id)
-        known = store.newest_run_of_flow_run(connection, flow_run.id)
+        known = _newest_of(store.runs_of_start(connection, flow_run.id).rows(), flow_run.id)
         if known is not None and _starts_again(known, flow_run):
             # Whoever calls is called again, and calls again: that is no act of a person.
             origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
@@ -128,11 +128,18 @@ def ensure_run(
     """
     if flow_run.deployment_id is None:
         return None
+    label = _label_of(flow_run)
+    asked = store.runs_of_start(connection, flow_run.id, labelled=label)
     deployment = registry.deployment_by_prefect_id(connection, flow_run.deployment_id)
+    found = asked.rows()
     if deployment is None:
         return None
-    run = _labelled_run(connection, flow_run, deployment.id, now=now)
-    run = store.newest_run_of_flow_run(connection, flow_run.id) or run
+    run = _newest_of(found, flow_run.id)
+    if run is None:
+        run = next((one for one in found if one.id == label and one.deployment_id == deployment.id), None)
+        if run is not None and run.flow_run_id is None:
+            # The flow began before the dispatcher could record its id.
+            run = store.change(connection, run.id, actor="prefect", now=now, flow_run_id=flow_run.id) or run
     if run is None:
         origin = _origin(flow_run, parent_id=_run_of_caller(connection, caller_id))
     elif is_starting and _starts_again(run, flow_run):
@@ -151,20 +158,17 @@ def ensure_run(
     return created or _existing(connection, flow_run.id)
 
 
-def _labelled_run(
-    connection: Connection, flow_run: FlowRunFacts, deployment_id: UUID, *, now: datetime
-) -> Row[Any] | None:
-    label = flow_run.labels.get(RUN_LABEL)
+def _label_of(flow_run: FlowRunFacts) -> UUID | None:
     try:
-        run = store.find_run(connection, UUID(label)) if label else None
-    except ValueError:
-        return None  # somebody else's label
-    if run is None or run.deployment_id != deployment_id:
-        return None
-    if run.flow_run_id is None:
-        # The flow began before the dispatcher could record its id.
-        return store.change(connection, run.id, actor="prefect", now=now, flow_run_id=flow_run.id) or run
-    return run
+        return UUID(flow_run.labels[RUN_LABEL])
+    except (KeyError, ValueError):
+        return None  # none, or somebody else's
+
+
+def _newest_of(rows: Iterable[Row[Any]], flow_run_id: UUID) -> Row[Any] | None:
+    """Return the run of the highest generation that this flow run has among these."""
+    own = [row for row in rows if row.flow_run_id == flow_run_id]
+    return max(own, key=lambda row: row.generation, default=None)
 
 
 def _starts_again(run: Row[Any], flow_run: FlowRunFacts) -> bool:
@@ -233,6 +237,6 @@ def _deployments_of_flows(connection: Connection, call: FlowCall, tenant_id: str
 
 def _existing(connection: Connection, flow_run_id: UUID) -> Row[Any]:
     """Return the run that another caller recorded at the same moment."""
-    run = store.newest_run_of_flow_run(connection, flow_run_id)
+    run = _newest_of(store.runs_of_start(connection, flow_run_id).rows(), flow_run_id)
     assert run is not None, "the flow run that prevented the insert has one"
     return run

@@ -169,8 +169,11 @@ class DirectPort:
         known = self._with_caller(FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call)
 
         def find(connection: Any, now: datetime) -> Row[Any]:
-            self._check_store(store.store_id(connection))
-            return run_of_call(connection, known, tenant_id=self._tenant_id, now=now)
+            try:
+                return run_of_call(connection, known, tenant_id=self._tenant_id, now=now)
+            finally:
+                # Whatever was found, or not: it counts in the store that the deployment was registered in.
+                self._check_store(connection)
 
         worker = f"{socket.gethostname()}:{os.getpid()}"
         return self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
@@ -277,8 +280,8 @@ class DirectPort:
             return call
         return replace(call, caller_id=self._gateway.read_callers([task_run_id]).get(task_run_id))
 
-    def _check_store(self, reached: UUID) -> None:
-        if self._store_id is not None and UUID(self._store_id) != reached:
+    def _check_store(self, connection: Any) -> None:
+        if self._store_id is not None and UUID(self._store_id) != (reached := store.store_id(connection)):
             raise StoreMismatch(
                 f"this worker reached the store {reached}, but the deployment was registered in {self._store_id}: "
                 "set FRESHLINE_DATABASE_URL on the worker to the database that `freshline deploy` used"

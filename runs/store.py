@@ -20,7 +20,7 @@ from ..storage import faults
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import show_run_id
-from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
+from ..storage.statement import Answer, Sql, Statement, insert_all, one_of, row_type
 from ..storage.words import DeploymentKind
 from .details import TABLE_OF
 from .events import Event
@@ -57,6 +57,14 @@ _NEWEST_OF_FLOW_RUN = Statement(
         .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
         .order_by(RUN.c.generation.desc())
         .limit(sa.literal_column("1"))
+    )
+)
+_RUNS_OF_START = Statement(
+    lambda _: (
+        sa.select(RUN)
+        .where(sa.or_(RUN.c.flow_run_id == sa.bindparam("flow_run_id"), RUN.c.id == sa.bindparam("labelled")))
+        .order_by(RUN.c.id)
+        .with_for_update()
     )
 )
 _LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
@@ -145,11 +153,6 @@ def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[
     return row
 
 
-def find_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
-    """Return the run's row, or None."""
-    return _RUN_BY_ID.first(connection, run_id=run_id)
-
-
 def run_by_key(connection: Connection, key: str, *, tenant_id: str) -> Row[Any] | None:
     """Return the run that was submitted with this idempotency key."""
     return _RUN_BY_KEY.first(connection, tenant_id=tenant_id, key=key)
@@ -158,6 +161,11 @@ def run_by_key(connection: Connection, key: str, *, tenant_id: str) -> Row[Any] 
 def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any] | None:
     """Return the run of the highest generation that this flow run has."""
     return _NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
+
+
+def runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> Answer:
+    """Ask for the runs of a flow run, and for the one that its label names; nobody else changes them meanwhile."""
+    return _RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -176,9 +184,7 @@ def active_runs(connection: Connection) -> list[Row[Any]]:
 def active_runs_of(connection: Connection, deployment_ids: Iterable[UUID], *, keep: bool = False) -> list[Row[Any]]:
     """Return the runs of these deployments that have not ended, oldest first; with `keep`, none ends meanwhile."""
     query = (
-        sa.select(RUN)
-        .where(RUN.c.deployment_id.in_(list(deployment_ids)), RUN.c.ended_at.is_(None))
-        .order_by(RUN.c.id)
+        sa.select(RUN).where(RUN.c.deployment_id.in_(list(deployment_ids)), RUN.c.ended_at.is_(None)).order_by(RUN.c.id)
     )
     return list(connection.execute(query.with_for_update(read=True) if keep else query))
 

@@ -48,7 +48,7 @@ _FIRST_TIME_AFTER_S = 8.0
 """Prefect looks for new schedules every 5 s."""
 _AT_ONCE = 6
 """More flow runs that start at once only make each other late."""
-_ANSWER_WITHIN_S = 60.0
+_ANSWER_WITHIN_S = 90.0
 """Longer than Prefect waits for its own database."""
 
 
@@ -63,6 +63,8 @@ class Ways:
     deployments: Mapping[str, DeploymentFacts]
     settings: Mapping[str, str]
     """As variables, the same for every process."""
+    marker: str
+    """What everything that the stack started has in its environment."""
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     """The workers beside the stack's own, by pool."""
 
@@ -129,7 +131,7 @@ class Ways:
             worker = subprocess.Popen(
                 command,
                 cwd=self.project,
-                env=self._environment() | {keeper.MARKER_VARIABLE: self._marker()},
+                env=self._environment() | {keeper.MARKER_VARIABLE: self.marker},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -247,7 +249,7 @@ class Ways:
     def flow_processes(self, flow_run_id: UUID) -> list[psutil.Process]:
         """Return the living processes that execute this flow run."""
         found = []
-        for process in keeper.marked(self._marker()):
+        for process in keeper.marked(self.marker):
             try:
                 if process.environ().get("PREFECT__FLOW_RUN_ID") == str(flow_run_id):
                     found.append(process)
@@ -273,11 +275,6 @@ class Ways:
 
     def _environment(self) -> dict[str, str]:
         return without_prefect(os.environ) | self.local.environment() | dict(self.settings)
-
-    def _marker(self) -> str:
-        """What everything that the stack started has in its environment."""
-        kept = psutil.Process(int((self.local.directory / keeper.LOCK_NAME).read_text()))
-        return next(child.environ()[keeper.MARKER_VARIABLE] for child in kept.children())
 
 
 @pytest.fixture(scope="package")  # not longer: it keeps a processor busy
@@ -325,7 +322,7 @@ def opened(home: Path, *, settings: Mapping[str, str], reconcilers: int = 1) -> 
             catalog = registrar.load(project / "prefect.yaml")
             deployments = deploy_catalog(catalog, gateway)
         registrar.register(catalog, deployments)
-        ways = Ways(local, gateway, freshline, project, deployments, variables)
+        ways = Ways(local, gateway, freshline, project, deployments, variables, _marker_of(local))
         exits.callback(_end_workers, ways.workers)
         for _ in range(reconcilers):
             exits.enter_context(Background(freshline, gateway))
@@ -337,6 +334,11 @@ def _settings(variables: Mapping[str, str]) -> Settings:
     prefix = "FRESHLINE_"
     values = {name.removeprefix(prefix).lower(): value for name, value in variables.items() if name.startswith(prefix)}
     return Settings(**values)
+
+
+def _marker_of(local: LocalStack) -> str:
+    kept = psutil.Process(int((local.directory / keeper.LOCK_NAME).read_text()))
+    return kept.children()[0].environ()[keeper.MARKER_VARIABLE]
 
 
 def _make_pools(local: LocalStack) -> None:

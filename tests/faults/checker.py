@@ -13,7 +13,7 @@ from freshline.deployments.gateway import FlowRunFacts
 from freshline.lineage import staleness
 from freshline.lineage.models import Cause, Deployment, DeploymentState, Edge, Freshness, Version
 from freshline.runs.models import Outbox, Run, RunDependency, RunEvent
-from freshline.runs.status import LEASED, TERMINAL, TRANSITIONS, RunStatus, sources_of
+from freshline.runs.status import LEASED, TERMINAL, TRANSITIONS, RunStatus
 from freshline.storage.database import Database
 from tests.faults.prefect_stand_in import LossyPrefect
 

@@ -22,7 +22,7 @@ from freshline.runs.models import Store
 from freshline.runs.port import DirectPort
 from freshline.runs.reconcile import Reconciler
 from freshline.runs.service import RunExecutionService
-from freshline.runs.status import LEASED, RunStatus
+from freshline.runs.status import LEASED, RunStatus, sources_of
 from freshline.storage.database import Database
 from freshline.storage.errors import Conflict, Fenced, IdempotencyConflict, IllegalTransition, PrefectError
 from freshline.storage.filesystem import ObjectStore
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         if what == "pause":
             may = may and run.status == RunStatus.RUNNING  # one that is to stop does not pause
         if what == "acknowledge":
-            may = is_same and run.status in checker.sources_of(RunStatus.CANCELLED)
+            may = is_same and run.status in sources_of(RunStatus.CANCELLED)
         try:
             is_done = getattr(self, f"_{what}")(holder, data) is not None
         except Fenced:
