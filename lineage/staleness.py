@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from ..storage import faults
 from ..storage.faults import Guard
-from ..storage.statement import Answer, Statement, insert_all
+from ..storage.statement import Statement, insert_all
 from . import graph
 from .models import Cause, CauseKind, Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
 
@@ -222,11 +222,9 @@ def lock_affected(
     start, also = set(deployment_ids), set(upstreams)
     affected = start | graph.downstream_of(connection, start)
     while connection.dialect.name != "sqlite":
-        locked = _lock(connection, affected | also)
+        lock_states(connection, affected | also)
         # Somebody may have added an edge while we waited for the locks.
         reached = start | graph.downstream_of(connection, start)
-        for answer in locked:
-            answer.rows()
         if reached <= affected:
             break
         affected |= reached
@@ -235,18 +233,15 @@ def lock_affected(
 
 def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
     """Lock the states of these deployments, in id order. SQLite has one lock only, which this transaction holds."""
-    if connection.dialect.name != "sqlite":
-        for answer in _lock(connection, deployment_ids):
-            answer.rows()
-
-
-def _lock(connection: Connection, deployment_ids: Iterable[UUID]) -> list[Answer]:
-    """Have the states of these deployments locked, in id order; what is sent afterwards sees them locked."""
+    if connection.dialect.name == "sqlite":
+        return
     if faults.is_on(Guard.LOCK_ORDER):
-        return [_LOCK_STATES.ask(connection, ids=sorted(deployment_ids))]
+        _LOCK_STATES.rows(connection, ids=sorted(deployment_ids))
+        return
     disordered = list(deployment_ids)
     random.shuffle(disordered)
-    return [_LOCK_STATE.ask(connection, of_deployment=one) for one in disordered]
+    for one in disordered:
+        _LOCK_STATE.rows(connection, of_deployment=one)
 
 
 def lapse_due(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:
@@ -265,9 +260,8 @@ def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: da
 
 def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime) -> list[Change]:
     """Recompute the causes of what `lock_affected` has locked; return what changed."""
-    causes = _CAUSES.ask(connection, ids=affected)
     facts, upstreams = _load(connection, affected, now=now)
-    stored = _by_deployment(causes.rows())
+    stored = _by_deployment(_CAUSES.rows(connection, ids=affected))
     changes: list[Change] = []
     for batch in graph.batches({node: set(facts[node].upstreams.values()) for node in affected if node in facts}):
         for node in batch:
@@ -276,7 +270,7 @@ def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime
             _write_causes(connection, node, found, stored.get(node, {}), now=now)
             before = facts[node].freshness
             if after != before:
-                _SET_FRESHNESS.send(connection, of_deployment=node, new_freshness=after)
+                _SET_FRESHNESS.run(connection, of_deployment=node, new_freshness=after)
                 changes.append(Change(node, facts[node].key, before, after))
             # What comes next in the order sees this result.
             upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
@@ -293,11 +287,9 @@ def _load(
     connection: Connection, affected: Sequence[UUID], *, now: datetime
 ) -> tuple[dict[UUID, _Loaded], dict[UUID, UpstreamFacts]]:
     roles: dict[UUID, dict[str, UUID]] = {node: {} for node in affected}
-    # Facts of these and of all that they read.
-    asked = _FACTS.ask(connection, ids=affected)
     for edge in graph.edges_into(connection, affected):
         roles[edge.deployment_id][edge.role] = edge.upstream_id
-    rows = asked.rows()
+    rows = _FACTS.rows(connection, ids=affected)
     # What a version read matters for the roles that its deployment has now.
     reads = _inputs_of(connection, [row.version_id for row in rows if roles.get(row.deployment_id) and row.version_id])
     upstreams = {
@@ -355,10 +347,10 @@ def _write_causes(
         cause = wanted.get(key)
         if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
             kind, role = key
-            _DELETE_CAUSE.send(connection, of_deployment=node, of_kind=kind, of_role=role)
+            _DELETE_CAUSE.run(connection, of_deployment=node, of_kind=kind, of_role=role)
         else:
             del wanted[key]
-    _INSERT_CAUSE.send_many(
+    _INSERT_CAUSE.run_many(
         connection,
         [
             {

@@ -116,7 +116,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     state = _NEXT_NUMBER.first(connection, of_deployment=new.deployment_id)
     assert state is not None, "a registered deployment has a state"
     version_id = new_id()
-    _INSERT_VERSION.send(
+    _INSERT_VERSION.run(
         connection,
         id=version_id,
         deployment_id=new.deployment_id,
@@ -133,7 +133,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         data_end=new.data_end,
         created_at=now,
     )
-    _INSERT_INPUT.send_many(
+    _INSERT_INPUT.run_many(
         connection,
         [
             {
@@ -153,9 +153,9 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         "new_lapses_at": _lapse_of(state.policy, run_at=now, data_date=new.data_end),
     }
     if new.base_version_id is None:
-        _MOVE.send(connection, **pointer)
+        _MOVE.run(connection, **pointer)
     else:
-        _MOVE_FROM_BASE.send(connection, **pointer, base_version_id=new.base_version_id)
+        _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
     # The state is locked: what the pointer is moved by is what was read.
     is_newer = state.fence < new.fence and new.base_version_id in (None, state.version_id)
     return Published(version_id, state.next_number, new.digest, is_current=is_newer)

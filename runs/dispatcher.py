@@ -5,7 +5,6 @@ twice is harmless: a dispatch carries an idempotency key, the other messages sta
 """
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -45,10 +44,6 @@ _RUNS_TO_SEND = Statement(
         .where(sql.among(store.RUN.c.id, "ids"))
     )
 )
-
-
-class _Settled(Exception):
-    """Somebody else has sent the entry and recorded it: what this transaction did is not wanted."""
 
 
 @dataclass(frozen=True)
@@ -123,20 +118,18 @@ class Dispatcher:
         def recorded(connection: Connection) -> None:
             dispatched = events.RunDispatched(flow_run_id=flow_run.id)
             now = self.database.now(connection)
-            settling = outbox.settling(connection, entry)
+            if not outbox.settle(connection, entry):
+                return
             changed = store.change(
                 connection, run.id, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id
             )
-            if settling.first() is None:
-                raise _Settled
             if changed is None and store.get_run(connection, run.id).status == RunStatus.CANCELLED:
                 # It was cancelled while its flow run was being created.
                 self._enqueue_cancel(connection, run.id, flow_run.id)
             faults.reach("dispatch.before_commit")
 
-        with suppress(_Settled):
-            self.database.write(recorded)
-            run_event(_LOGGER, f"dispatched as flow run {flow_run.id}", run=run, actor="dispatcher")
+        self.database.write(recorded)
+        run_event(_LOGGER, f"dispatched as flow run {flow_run.id}", run=run, actor="dispatcher")
         faults.reach("dispatch.settled")
 
     def _enqueue_cancel(self, connection: Connection, run_id: UUID, flow_run_id: UUID) -> None:

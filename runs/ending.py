@@ -171,7 +171,7 @@ def _note_end(connection: Connection, run: Row[Any], *, now: datetime) -> None:
     }
     if run.attempt == 0:
         # What never started says nothing of the deployment's activity.
-        _NOTE_END.send(connection, **noted)
+        _NOTE_END.run(connection, **noted)
         return
     idle = Activity.ERROR if run.status == RunStatus.FAILED else Activity.IDLE
-    _NOTE_END_OF_STARTED.send(connection, **noted, idle_activity=idle)
+    _NOTE_END_OF_STARTED.run(connection, **noted, idle_activity=idle)

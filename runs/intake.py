@@ -96,7 +96,7 @@ def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: 
         known = store.run_by_key(connection, key, tenant_id=tenant_id)
     else:
         origin = replace(origin, flow_run_id=flow_run.id)
-        known = _newest_of(store.runs_of_start(connection, flow_run.id).rows(), flow_run.id)
+        known = _newest_of(store.runs_of_start(connection, flow_run.id), flow_run.id)
         if known is not None and _starts_again(known, flow_run):
             # Whoever calls is called again, and calls again: that is no act of a person.
             origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
@@ -129,11 +129,10 @@ def ensure_run(
     if flow_run.deployment_id is None:
         return None
     label = _label_of(flow_run)
-    asked = store.runs_of_start(connection, flow_run.id, labelled=label)
     deployment = registry.deployment_by_prefect_id(connection, flow_run.deployment_id)
-    found = asked.rows()
     if deployment is None:
         return None
+    found = store.runs_of_start(connection, flow_run.id, labelled=label)
     run = _newest_of(found, flow_run.id)
     if run is None:
         run = next((one for one in found if one.id == label and one.deployment_id == deployment.id), None)
@@ -237,6 +236,6 @@ def _deployments_of_flows(connection: Connection, call: FlowCall, tenant_id: str
 
 def _existing(connection: Connection, flow_run_id: UUID) -> Row[Any]:
     """Return the run that another caller recorded at the same moment."""
-    run = _newest_of(store.runs_of_start(connection, flow_run_id).rows(), flow_run_id)
+    run = _newest_of(store.runs_of_start(connection, flow_run_id), flow_run_id)
     assert run is not None, "the flow run that prevented the insert has one"
     return run

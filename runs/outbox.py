@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..storage.ids import new_id
-from ..storage.statement import Answer, Statement
+from ..storage.statement import Statement
 from .models import Outbox
 
 _OUTBOX = Outbox.__table__  # type: ignore[attr-defined]
@@ -75,7 +75,6 @@ _CLOSE = Statement(
         sa.update(_OUTBOX)
         .where(_OUTBOX.c.id == sa.bindparam("entry"), _OUTBOX.c.claim_token == sa.bindparam("token"), _is_due(_OUTBOX))
         .values(state=sa.bindparam("new_state"), last_error=sa.bindparam("error"))
-        .returning(_OUTBOX.c.id)
     )
 )
 
@@ -90,7 +89,7 @@ def enqueue(
     payload: dict[str, Any] | None = None,
 ) -> None:
     """Write an entry; one with the same key is written once."""
-    _ENQUEUE.send(
+    _ENQUEUE.run(
         connection, id=new_id(), topic=topic, run_id=run_id, dedupe_key=dedupe_key, payload=payload or {}, state="due",
         attempts=0, due_at=now,
     )  # fmt: skip
@@ -110,18 +109,12 @@ def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: flo
 
 def settle(connection: Connection, entry: Row[Any]) -> bool:
     """Mark an entry as sent; return False when its claim had run out and somebody else has it."""
-    return settling(connection, entry).first() is not None
-
-
-def settling(connection: Connection, entry: Row[Any]) -> Answer:
-    """Mark an entry as sent; the answer has a row when it was still this sender's."""
-    return _CLOSE.ask(connection, entry=entry.id, token=entry.claim_token, new_state="done", error=None)
+    return _close(connection, entry, state="done", error=None)
 
 
 def bury(connection: Connection, entry: Row[Any], *, error: str) -> bool:
     """Give an entry up for good."""
-    buried = _CLOSE.first(connection, entry=entry.id, token=entry.claim_token, new_state="dead", error=error[:2000])
-    return buried is not None
+    return _close(connection, entry, state="dead", error=error[:2000])
 
 
 def postpone(connection: Connection, entry: Row[Any], *, error: str, now: datetime) -> None:
@@ -132,3 +125,7 @@ def postpone(connection: Connection, entry: Row[Any], *, error: str, now: dateti
         .where(_OUTBOX.c.id == entry.id, _OUTBOX.c.claim_token == entry.claim_token)
         .values(due_at=now + timedelta(seconds=delay_s), last_error=error[:2000])
     )
+
+
+def _close(connection: Connection, entry: Row[Any], *, state: str, error: str | None) -> bool:
+    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state=state, error=error) == 1

@@ -87,7 +87,7 @@ class RunRecording:
             now = self.database.now(connection)
             added = author_events.MessageAdded(role=role, content_length=len(content))
             number: int = _append(connection, run_id, fence, [added], now=now).last_seq
-            _INSERT_MESSAGE.send(connection, run_id=run_id, number=number, role=role, content=content, at=now)
+            _INSERT_MESSAGE.run(connection, run_id=run_id, number=number, role=role, content=content, at=now)
             return number
 
         return self.database.write(work)
@@ -106,7 +106,7 @@ class RunRecording:
             number: int = held.last_seq + 1
             saved = author_events.CheckpointSaved(checkpoint_id=str(number), node_id=node_id)
             _append(connection, run_id, fence, [saved], now=now)
-            _INSERT_CHECKPOINT.send(
+            _INSERT_CHECKPOINT.run(
                 connection, run_id=run_id, number=number, attempt=held.attempt, state=dict(state), at=now
             )
             return number

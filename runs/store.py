@@ -20,7 +20,7 @@ from ..storage import faults
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import show_run_id
-from ..storage.statement import Answer, Sql, Statement, insert_all, one_of, row_type
+from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
 from ..storage.words import DeploymentKind
 from .details import TABLE_OF
 from .events import Event
@@ -97,7 +97,7 @@ _WAITS_FOR = Statement(
 
 
 def _upsert_metric(sql: Sql) -> sa.Executable:
-    row = sql.insert(_METRIC).values({column.name: sa.bindparam(column.name) for column in _METRIC.c})
+    row = sql.insert(_METRIC).values(sql.values(_METRIC.c))
     upsert: sa.Executable = row.on_conflict_do_update(
         index_elements=[_METRIC.c.run_id, _METRIC.c.name],
         set_={
@@ -134,7 +134,7 @@ def insert_run(
     """
     row = _ROW(**{**_UNSET, **values, "created_at": now, "last_seq": len(events)})
     if row.idempotency_key is None and row.flow_run_id is None:
-        _INSERT_RUN.send(connection, **row._asdict())  # nothing that it could meet
+        _INSERT_RUN.run(connection, **row._asdict())  # nothing that it could meet
     elif _INSERT_RUN.run(connection, **row._asdict()) == 0:
         return None
     _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
@@ -163,9 +163,9 @@ def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any
     return _NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
 
 
-def runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> Answer:
-    """Ask for the runs of a flow run, and for the one that its label names; nobody else changes them meanwhile."""
-    return _RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
+def runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> list[Row[Any]]:
+    """Return the runs of a flow run, and the one that its label names; nobody else changes them meanwhile."""
+    return _RUNS_OF_START.rows(connection, flow_run_id=flow_run_id, labelled=labelled)
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -264,13 +264,13 @@ def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[R
 
 def write_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace what the run has pinned: rows of role, upstream_id, version_id, pinned, read."""
-    _DELETE_INPUTS.send(connection, run_id=run_id)
+    _DELETE_INPUTS.run(connection, run_id=run_id)
     add_inputs(connection, run_id, rows)
 
 
 def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record what a run has pinned or read: rows of role, upstream_id, version_id, pinned, read."""
-    _INSERT_INPUT.send_many(connection, [{"run_id": run_id, **row} for row in rows])
+    _INSERT_INPUT.run_many(connection, [{"run_id": run_id, **row} for row in rows])
 
 
 def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
@@ -288,7 +288,7 @@ def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
 
 def write_metrics(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
     """Insert or replace latest values: rows of name, value (NaN is null) and convention."""
-    _UPSERT_METRIC.send_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
+    _UPSERT_METRIC.run_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
 
 
 def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]]:
@@ -299,13 +299,13 @@ def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Insert the run's row in the table of its type."""
-    _detail_insert(DeploymentKind(kind), tuple(facts)).send(connection, run_id=run_id, **facts)
+    _detail_insert(DeploymentKind(kind), tuple(facts)).run(connection, run_id=run_id, **facts)
 
 
 def update_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Change the run's row in the table of its type."""
     if facts:
-        _detail_update(DeploymentKind(kind), tuple(facts)).send(connection, of_run=run_id, **facts)
+        _detail_update(DeploymentKind(kind), tuple(facts)).run(connection, of_run=run_id, **facts)
 
 
 def detail_of(connection: Connection, kind: Any, run_id: UUID) -> Row[Any]:
@@ -442,7 +442,7 @@ def _insert_events(
     if not events:
         return
     first = last_seq - len(events) + 1
-    _INSERT_EVENT.send_many(
+    _INSERT_EVENT.run_many(
         connection,
         [
             {

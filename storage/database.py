@@ -12,12 +12,14 @@ import math
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
@@ -25,7 +27,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlmodel import SQLModel
 
 from .errors import InvalidInput, NotStorable, StoreUnavailable
-from .pipeline import WaitingCursor, clock_of, pipelined
+from .statement import translated
 
 T = TypeVar("T")
 
@@ -38,7 +40,8 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
-_NOT_DURABLE = "SET LOCAL synchronous_commit = off"
+_OPTION = "freshline_begin"
+_BEGAN_AT = "freshline_began_at"
 _WRITE_ATTEMPTS = 12
 _OUTAGE_S = 60.0
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
@@ -48,6 +51,22 @@ _SQLITE_BUSY_MS = 30_000
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
+
+
+class _Begin(StrEnum):
+    """How a transaction begins."""
+
+    READ = "read"
+    WRITE = "write"
+    WRITE_IN_PASSING = "write in passing"
+    """What it writes may be lost with the server's power."""
+
+
+_POSTGRES_BEGIN = {
+    _Begin.READ: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()",
+    _Begin.WRITE: "BEGIN; SELECT clock_timestamp()",
+    _Begin.WRITE_IN_PASSING: "BEGIN; SET LOCAL synchronous_commit = off; SELECT clock_timestamp()",
+}
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -106,18 +125,19 @@ class Database:
         pool_size: int = 10,
     ) -> None:
         self.engine = _make_engine(url, sqlite_synchronous=sqlite_synchronous, pool_size=pool_size)
-        self._writing = self.engine.execution_options(freshline_immediate=True)
+        self._writing = self.engine.execution_options(**{_OPTION: _Begin.WRITE})
+        self._passing = self.engine.execution_options(**{_OPTION: _Begin.WRITE_IN_PASSING})
         self.dialect: str = self.engine.dialect.name
         self._clock = clock
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads: one snapshot on SQLite, read committed on Postgres.
+        """Open a transaction that only reads, all from one snapshot.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with self._begun(self.engine) as connection:
+        with _connected(self.engine) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -128,7 +148,7 @@ class Database:
             StoreUnavailable: the database cannot be reached.
         """
         # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
-        with self._begun(self._writing, *(() if durable else (_NOT_DURABLE,))) as connection:
+        with _connected(self._writing if durable else self._passing) as connection, connection.begin():
             yield connection
 
     def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False, durable: bool = True) -> T:
@@ -179,20 +199,12 @@ class Database:
             return self._clock()
         if self.dialect == "sqlite":
             return datetime.now(UTC)  # the file is local: its clock is this machine's
-        return clock_of(connection)
+        began_at: datetime = connection.connection.info[_BEGAN_AT]
+        return began_at
 
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-    @contextmanager
-    def _begun(self, engine: Engine, *first: str) -> Iterator[Connection]:
-        with _connected(engine) as connection, connection.begin():
-            if self.dialect == "sqlite":
-                yield connection
-            else:
-                with pipelined(connection, *first):
-                    yield connection
 
 
 @contextmanager
@@ -232,14 +244,30 @@ def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine
         json_serializer=dump_json,
         pool_size=pool_size,
         max_overflow=20,
-        connect_args={"cursor_factory": WaitingCursor},
     )
-    _ping_the_idle(engine)
+    _prepare_postgres(engine)
     return engine
 
 
-def _ping_the_idle(engine: Engine) -> None:
-    """Try a connection before it is used when it has not been for a while: the server may have closed it meanwhile."""
+def _prepare_postgres(engine: Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def leave_begin_to_us(raw: Any, _record: object) -> None:
+        raw.autocommit = True  # the BEGIN below is the only one; COMMIT is psycopg's as ever
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        how = connection.get_execution_options().get(_OPTION, _Begin.READ)
+        raw: Any = connection.connection.driver_connection
+        text = _POSTGRES_BEGIN[how]
+        try:
+            # One way to the server: BEGIN, and the time by its clock.
+            cursor = raw.execute(text)
+            while cursor.nextset():
+                pass
+            (now,) = cursor.fetchone()
+        except psycopg.Error as error:
+            raise translated(error, connection, text) from error
+        connection.connection.info[_BEGAN_AT] = now.astimezone(UTC)
 
     @sa.event.listens_for(engine, "checkin")
     def note(_raw: Any, record: Any) -> None:
@@ -247,8 +275,13 @@ def _ping_the_idle(engine: Engine) -> None:
 
     @sa.event.listens_for(engine, "checkout")
     def ping(raw: Any, record: Any, _proxy: object) -> None:
-        if time.monotonic() - record.info.get("idle_since", math.inf) > _IDLE_S and not engine.dialect.do_ping(raw):
-            raise exc.DisconnectionError  # the pool opens another one
+        """Try a connection that has been idle for a while: the server may have closed it meanwhile."""
+        idle_since = record.info.get("idle_since", math.inf)
+        if time.monotonic() - idle_since > _IDLE_S:
+            try:
+                raw.execute("SELECT 1")
+            except psycopg.Error as error:
+                raise exc.DisconnectionError from error  # the pool opens another one
 
 
 def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
@@ -264,14 +297,14 @@ def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        options: Mapping[str, Any] = connection.get_execution_options()
-        text = "BEGIN IMMEDIATE" if options.get("freshline_immediate") else "BEGIN"
+        how = connection.get_execution_options().get(_OPTION, _Begin.READ)
+        text = "BEGIN" if how == _Begin.READ else "BEGIN IMMEDIATE"
         raw: Any = connection.connection.driver_connection
         try:
             # Straight to the driver: this is the most frequent statement of all.
             raw.execute(text)
         except sqlite3.Error as error:
-            raise exc.DBAPIError.instance(text, None, error, sqlite3.Error) from error
+            raise translated(error, connection, text) from error
 
 
 def _use_wal(cursor: Any) -> None:

@@ -13,19 +13,29 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from .pipeline import cursor_of, translated, wait
-
 Convert = Callable[[Any], Any]
+
+_ROWS_AT_ONCE = 32
 
 
 class Sql:
     """What the two databases write differently; a statement is built with the one that it is for."""
 
-    def __init__(self, dialect: sa.Dialect) -> None:
+    def __init__(self, dialect: sa.Dialect, count: int = 1) -> None:
         self._is_postgres = dialect.name == "postgresql"
+        self._count = count
+
+    def values(self, columns: Iterable[sa.Column[Any]]) -> list[dict[str, Any]]:
+        """Return the VALUES of an insertion: a parameter for each column, for as many rows as there are."""
+        types = {column.name: column.type for column in columns}
+        return [
+            {name: sa.bindparam(f"{name}{_numbered(at)}", type_=type_) for name, type_ in types.items()}
+            for at in range(self._count)
+        ]
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT that knows ON CONFLICT and RETURNING."""
@@ -59,20 +69,16 @@ class Statement:
 
     def __init__(self, build: Callable[[Sql], sa.Executable]) -> None:
         self._build = build
-        self._compiled: dict[str, _Compiled] = {}
+        self._compiled: dict[tuple[str, int], _Compiled] = {}
 
     def rows(self, connection: Connection, **parameters: Any) -> list[Any]:
         """Run it and return its rows: named tuples, in the database's order."""
-        return self.ask(connection, **parameters).rows()
-
-    def ask(self, connection: Connection, **parameters: Any) -> "Answer":
-        """Run it, and let its rows be asked for later: several questions then cost one way to the database."""
-        compiled = self._for(connection)
-        return Answer(compiled, connection, compiled.send(connection, parameters))
+        return self._for(connection).fetch(connection, parameters)
 
     def first(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return its first row, or None."""
-        return self.ask(connection, **parameters).first()
+        rows = self._for(connection).fetch(connection, parameters)
+        return rows[0] if rows else None
 
     def scalar(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return the first column of its first row, or None."""
@@ -81,55 +87,35 @@ class Statement:
 
     def run(self, connection: Connection, **parameters: Any) -> int:
         """Run it and return how many rows it changed."""
-        cursor = self._for(connection).send(connection, parameters)
-        wait(connection.connection.driver_connection)
-        count: int = cursor.rowcount
+        count: int = self._for(connection).run(connection, parameters).rowcount
         return count
 
-    def send(self, connection: Connection, **parameters: Any) -> None:
-        """Run it without waiting for the answer, where the database can: an error comes later, COMMIT at the latest."""
-        self._for(connection).send(connection, parameters)
+    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run an insertion, built with `Sql.values`, once for each set of parameters."""
+        if connection.dialect.name == "sqlite":
+            if rows:
+                self._for(connection).run_many(connection, rows)
+            return
+        # On Postgres many rows in one statement: each way to the server costs more than the rows.
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
+            numbered = {f"{name}{_numbered(at)}": value for at, row in enumerate(part) for name, value in row.items()}
+            self._for(connection, len(part)).run(connection, numbered)
 
-    def send_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """Run it once for each set of parameters, without waiting for the answers."""
-        if parameters:
-            self._for(connection).send_many(connection, parameters)
-
-    def _for(self, connection: Connection) -> "_Compiled":
+    def _for(self, connection: Connection, count: int = 1) -> "_Compiled":
         dialect = connection.dialect
-        found = self._compiled.get(dialect.name)
+        found = self._compiled.get((dialect.name, count))
         if found is None:
-            found = self._compiled[dialect.name] = _Compiled(self._build(Sql(dialect)), dialect)
+            source = self._build(Sql(dialect, count))
+            found = self._compiled[dialect.name, count] = _Compiled(source, dialect)
         return found
-
-
-class Answer:
-    """The rows of a statement that was sent."""
-
-    __slots__ = ("_compiled", "_connection", "_cursor")
-
-    def __init__(self, compiled: "_Compiled", connection: Connection, cursor: Any) -> None:
-        self._compiled = compiled
-        self._connection = connection
-        self._cursor = cursor
-
-    def rows(self) -> list[Any]:
-        """Return all rows; once."""
-        return self._compiled.fetched(self._connection, self._cursor)
-
-    def first(self) -> Any | None:
-        """Return the first row, or None; once."""
-        rows = self.rows()
-        return rows[0] if rows else None
 
 
 def insert_all(table: sa.Table, *, without: Iterable[str] = ()) -> Statement:
     """Return the insertion of one whole row: a parameter for every column, but for those that the database fills."""
     left_out = set(without)
     return Statement(
-        lambda _: sa.insert(table).values(
-            {column.name: sa.bindparam(column.name) for column in table.c if column.name not in left_out}
-        )
+        lambda sql: sa.insert(table).values(sql.values(column for column in table.c if column.name not in left_out))
     )
 
 
@@ -137,6 +123,10 @@ def one_of(column: sa.ColumnElement[Any], words: Iterable[str]) -> sa.ColumnElem
     """Return `column IN ('a', 'b')` with the words in the text: partial indexes match, and nothing is expanded."""
     listed = ", ".join(f"'{word}'" for word in sorted(words))
     return column.op("IN", is_comparison=True)(sa.literal_column(f"({listed})"))
+
+
+def _numbered(at: int) -> str:
+    return f"__{at}" if at else ""
 
 
 def row_type(names: Iterable[str]) -> Any:
@@ -159,25 +149,24 @@ class _Compiled:
         self._row = row_type(column.keyname for column in self._columns)
         self._converts: list[tuple[int, Convert]] | None = None
 
-    def fetched(self, connection: Connection, cursor: Any) -> list[Any]:
-        try:
-            rows = cursor.fetchall()
-        except Exception as error:
-            raise translated(error, connection, self._text) from error
+    def fetch(self, connection: Connection, parameters: dict[str, Any]) -> list[Any]:
+        cursor = self.run(connection, parameters)
+        rows = cursor.fetchall()
         return self._converted(cursor, rows) if rows else []
 
-    def send(self, connection: Connection, parameters: dict[str, Any]) -> Any:
-        cursor = cursor_of(connection.connection.driver_connection)
+    def run(self, connection: Connection, parameters: dict[str, Any]) -> Any:
+        raw: Any = connection.connection.driver_connection
+        cursor = raw.cursor()
         try:
             cursor.execute(self._text, self._bound(parameters))
         except Exception as error:
             raise translated(error, connection, self._text) from error
         return cursor
 
-    def send_many(self, connection: Connection, parameters: Sequence[Mapping[str, Any]]) -> None:
-        cursor = cursor_of(connection.connection.driver_connection)
+    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        raw: Any = connection.connection.driver_connection
         try:
-            cursor.executemany(self._text, [self._bound(dict(one)) for one in parameters])
+            raw.executemany(self._text, [self._bound(dict(row)) for row in rows])
         except Exception as error:
             raise translated(error, connection, self._text) from error
 
@@ -205,3 +194,17 @@ class _Compiled:
         for name, convert in self._binds:
             parameters[name] = convert(parameters[name])
         return parameters if self._names is None else [parameters[name] for name in self._names]
+
+
+def translated(error: Exception, connection: Connection, text: str) -> Exception:
+    """Return the driver's error as SQLAlchemy's own, which says whether the connection is lost."""
+    dialect: Any = connection.dialect
+    if not isinstance(error, dialect.dbapi.Error):
+        return error
+    lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)
+    if lost:
+        connection.invalidate(error)
+    made: Exception = exc.DBAPIError.instance(
+        text, None, error, dialect.dbapi.Error, connection_invalidated=lost, dialect=dialect
+    )
+    return made

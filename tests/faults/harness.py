@@ -59,6 +59,8 @@ class Harness:
         self._choice = random.Random(f"acts {self.seed}")
         self.noticed_share = 0.5
         """How many of the dead workers that hold a lease somebody notices before the lease runs out."""
+        self.notices_without_lease = True
+        """Somebody notices every dead worker that holds none: no lease would run out."""
         self.now = START
         self.database = Database(self.url, clock=lambda: self.now, sqlite_synchronous="OFF")
         self.prefect = LossyPrefect(self.seed, clock=lambda: self.now)
@@ -237,11 +239,11 @@ class Harness:
         return done
 
     def _lose(self, flow_run: FlowRunFacts) -> None:
-        """The process of this flow run is dead: somebody may notice, and tell Prefect.
-
-        When nobody does, its lease runs out. Without a lease somebody must notice.
-        """
-        if self._choice.random() < self.noticed_share or not checker.holds_lease(self.database, flow_run.id):
+        """The process of this flow run is dead: somebody may notice, and tell Prefect."""
+        is_noticed = self._choice.random() < self.noticed_share
+        if not checker.holds_lease(self.database, flow_run.id):
+            is_noticed = self.notices_without_lease
+        if is_noticed:
             self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CRASHED)
             self._note("crash")
 

@@ -207,7 +207,7 @@ class Machine(RuleBasedStateMachine):
         return self.execution.heartbeat(holder.run_id, holder.fence)
 
     def _record(self, holder: Holder, data: Any) -> Any:
-        self.execution.record(holder.run_id, holder.fence, [AuthorEvent(name="wrote")], metrics={"rows": 1.0})
+        self.port.record(holder.run_id, holder.fence, [AuthorEvent(name="wrote")], metrics={"rows": 1.0})
         return holder
 
     def _complete(self, holder: Holder, data: Any) -> Any:

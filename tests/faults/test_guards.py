@@ -16,10 +16,13 @@ import sqlalchemy as sa
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.execution import Result, RunExecution
+from freshline.runs.port import DirectPort
 from freshline.runs.service import RunExecutionService
 from freshline.storage.database import Database
 from freshline.storage.faults import Guard, switched_off, watched
+from freshline.storage.filesystem import ObjectStore
 from tests.factories import Graph, declared
+from tests.fakes import FakeGateway
 from tests.faults import checker
 from tests.faults.acts import content
 from tests.faults.contention import at_once, await_blocked, counted_deadlocks
@@ -87,8 +90,8 @@ def test_guard_that_is_off_is_missed_by_the_kill_harness(database_url, guard, sc
 def test_event_counter_that_is_off_gives_one_number_twice(database, database_url, is_on):
     Graph(database, declared("refresh/prices"))
     run = RunExecutionService(database).submit("refresh/prices")
-    execution = RunExecution(database)
-    claim = execution.claim(run.id, worker="one")
+    claim = RunExecution(database).claim(run.id, worker="one")
+    port = DirectPort(database, ObjectStore("memory://guards"), FakeGateway())
     first = []
 
     def hold_back(point):
@@ -98,7 +101,7 @@ def test_event_counter_that_is_off_gives_one_number_twice(database, database_url
             await_blocked(database_url)
 
     def record():
-        execution.record(run.id, claim.run.fence, [AuthorEvent(name="one"), AuthorEvent(name="two")])
+        port.record(run.id, claim.run.fence, [AuthorEvent(name="one"), AuthorEvent(name="two")])
 
     with nullcontext() if is_on else switched_off(Guard.EVENT_COUNTER), watched(hold_back):
         outcomes = at_once(record, record)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -437,9 +437,10 @@ from freshline.runs.port import DirectPort
 from freshline.storage.database import Database
 from freshline.storage.errors import Fenced
 
-url, run_id, fence, forks = sys.argv[1], UUID(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "forks"
-port = DirectPort(Database(url), None, None, lease_s=1.0, heartbeat_s=0.1)
-with Lease(lambda: None, interval_s=0.1, terms=port.lease_terms(run_id, fence)) as lease:
+url, run_id, fence = sys.argv[1], UUID(sys.argv[2]), int(sys.argv[3])
+heartbeat_s, forks = float(sys.argv[4]), sys.argv[5] == "forks"
+port = DirectPort(Database(url), None, None, lease_s=1.0, heartbeat_s=heartbeat_s)
+with Lease(lambda: None, interval_s=heartbeat_s, terms=port.lease_terms(run_id, fence)) as lease:
     forked = os.fork() if forks else None
     if forked == 0:
         time.sleep(600)
@@ -461,35 +462,40 @@ with Lease(lambda: None, interval_s=0.1, terms=port.lease_terms(run_id, fence)) 
 class Worker:
     """A process that executes a body, in a process group of its own."""
 
-    process: subprocess.Popen[str]
-    keeper: psutil.Process
-    first_line: str
+    process: subprocess.Popen[bytes]
+    output: Path
 
-    def line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+    def said(self) -> list[str]:
+        return self.output.read_text().splitlines()
+
+    @property
+    def keeper(self) -> psutil.Process:
+        found = keeper_of(self.process.pid)
+        assert found is not None
+        return found
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @contextmanager
-def working(held: Held, *, forks: bool = False) -> Iterator[Worker]:
+def working(held: Held, directory: Path, *, heartbeat_s: float = 0.1, forks: bool = False) -> Iterator[Worker]:
     url = held.database.engine.url.render_as_string(hide_password=False)
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, url, str(held.id), str(held.fence), "forks" if forks else "-"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    arguments = [url, str(held.id), str(held.fence), str(heartbeat_s), "forks" if forks else "-"]
+    output = directory / "output"
+    with output.open("wb") as written:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, *arguments], cwd=ROOT, stdout=written, start_new_session=True
+        )
+    worker = Worker(process, output)
     try:
-        assert process.stdout is not None
-        first_line = process.stdout.readline().strip()
-        keeper = keeper_of(process.pid)
-        assert keeper is not None
-        yield Worker(process, keeper, first_line)
+        wait_until(lambda: len(worker.said()) == 1)
+        yield worker
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # nobody of its group is left
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -505,36 +511,41 @@ def renewed(held: Held) -> None:
     wait_until(lambda: held.row().heartbeat_at > before)
 
 
-@pytest.mark.parametrize("forks", [False, True], ids=["alone", "with a forked process that lives on"])
-def test_killed_worker_s_lease_runs_out(held_file, forks):
-    with working(held_file, forks=forks) as worker:
+def test_keeper_ends_at_once_with_its_worker(held_file, tmp_path):
+    with working(held_file, tmp_path, heartbeat_s=3600) as worker:
+        keeper = worker.keeper
+        worker.kill()
+        wait_until(lambda: is_gone(keeper))
+
+
+def test_killed_worker_s_lease_runs_out_although_a_process_that_it_forked_lives_on(held_file, tmp_path):
+    with working(held_file, tmp_path, forks=True) as worker:
         renewed(held_file)
-        os.kill(worker.process.pid, signal.SIGKILL)
-        worker.process.wait()
-        wait_until(lambda: is_gone(worker.keeper))
+        keeper, forked = worker.keeper, psutil.Process(int(worker.said()[0]))
+        worker.kill()
+        wait_until(lambda: is_gone(keeper))
         wait_until(held_file.has_expired)
-        if forks:
-            assert not is_gone(psutil.Process(int(worker.first_line)))
+        assert not is_gone(forked)
 
 
-def test_stopped_worker_s_lease_runs_out_although_its_keeper_runs(held_file):
-    with working(held_file) as worker:
+def test_stopped_worker_s_lease_runs_out_although_its_keeper_runs(held_file, tmp_path):
+    with working(held_file, tmp_path) as worker:
         renewed(held_file)
+        keeper = worker.keeper
         os.kill(worker.process.pid, signal.SIGSTOP)
         wait_until(held_file.has_expired)
-        assert not is_gone(worker.keeper)
+        assert not is_gone(keeper)
         os.kill(worker.process.pid, signal.SIGCONT)
         renewed(held_file)
 
 
-def test_worker_that_was_stopped_with_all_its_processes_is_fenced_and_publishes_nothing(database):
+def test_worker_that_was_stopped_with_all_its_processes_is_fenced_and_publishes_nothing(database, tmp_path):
     held = held_run(database, lease_s=1.0, heartbeat_s=0.1)
-    with working(held) as worker:
+    with working(held, tmp_path) as worker:
         renewed(held)
         os.killpg(worker.process.pid, signal.SIGSTOP)
         wait_until(held.has_expired)
         again = held.claimed_again()
         os.killpg(worker.process.pid, signal.SIGCONT)
-        assert worker.line() == "stopped"
-        assert worker.line() == "published nothing"
+        wait_until(lambda: worker.said() == ["begun", "stopped", "published nothing"])
     assert (held.row().fence, held.row().status) == (again.run.fence, "running")
