@@ -12,9 +12,9 @@ from uuid import UUID
 
 from freshline.lineage import registry
 from freshline.runs.dispatcher import Dispatcher
-from freshline.runs.execution import Result
 from freshline.runs.migrate import ensure_schema
 from freshline.runs.port import DirectPort
+from freshline.runs.result import Result
 from freshline.runs.service import RunExecutionService
 from freshline.storage.database import Database
 from freshline.storage.filesystem import ObjectStore

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from ..runs.author_events import AuthorEvent, RecordableEvent
-from ..runs.execution import Result
 from ..runs.port import BodyPort, UpstreamVersion
+from ..runs.result import Result
 from ..storage import parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput, NotFound

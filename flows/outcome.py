@@ -7,8 +7,8 @@ from uuid import UUID
 
 from ..runs import metrics as standard
 from ..runs.details import SCHEMA_OF
-from ..runs.execution import Read, Result
 from ..runs.port import UpstreamVersion
+from ..runs.result import Read, Result
 from ..runs.steps import StepCount
 from ..storage import files
 from ..storage.artifacts import ArtifactRecord

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 from uuid import UUID
 
-from ..runs.execution import Read
 from ..runs.port import BodyPort, UpstreamVersion
+from ..runs.result import Read
 from ..storage import files, parquet
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.stored import StoredTable

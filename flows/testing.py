@@ -20,9 +20,9 @@ from typing import Any
 from uuid import UUID
 
 from ..runs import author_events, events
-from ..runs.execution import Result
 from ..runs.port import UpstreamVersion
 from ..runs.recording import SavedState
+from ..runs.result import Result
 from ..storage import files, parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.database import dump_json

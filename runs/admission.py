@@ -13,7 +13,7 @@ from ..lineage import graph, staleness
 from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
 from ..storage.ids import show_run_id
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
-from . import events, gate, outbox, store
+from . import events, gate, outbox, store, waits
 from .creation import Origin, create_run
 from .ending import end_run, freshness_now
 from .gate import Decision, Verdict
@@ -204,7 +204,7 @@ def _hold(
 ) -> Row[Any]:
     waiting = events.RunWaiting(upstreams=sorted(set(keys)))
     held = store.transition(connection, run.id, RunStatus.WAITING, [waiting], actor="gate", now=now)
-    store.write_dependencies(connection, run.id, waits_for)
+    waits.write_dependencies(connection, run.id, waits_for)
     return held or run
 
 

@@ -13,7 +13,7 @@ from ..storage.database import dump_json
 from ..storage.errors import InvalidInput, nearest_names
 from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, Trigger
-from . import details, events, store
+from . import contents, details, events, store
 from .gate import Decision
 from .request import RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus
@@ -103,7 +103,7 @@ def create_run(
     if inserted is None:
         return None
     facts = {"update_mode": request.update_mode} if deployment.kind == DeploymentKind.REFRESH else {}
-    store.insert_detail(connection, deployment.kind, run_id, {**facts, **(detail or {})})
+    contents.insert_detail(connection, deployment.kind, run_id, {**facts, **(detail or {})})
     return inserted
 
 

@@ -121,7 +121,7 @@ class Dispatcher:
             if not outbox.settle(connection, entry):
                 return
             changed = store.change(
-                connection, run.id, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id
+                connection, run.id, [dispatched], actor="dispatcher", now=now, brief=True, flow_run_id=flow_run.id
             )
             if changed is None and store.get_run(connection, run.id).status == RunStatus.CANCELLED:
                 # It was cancelled while its flow run was being created.

@@ -12,7 +12,7 @@ from ..lineage import staleness
 from ..lineage.models import Activity, DeploymentState, Freshness
 from ..storage.statement import Statement
 from ..storage.words import IfReady
-from . import events, outbox, store
+from . import events, outbox, store, waits
 from .gate import READY
 from .status import RunStatus, StopReason
 
@@ -84,7 +84,7 @@ def release_waiting(
 ) -> None:
     """Let runs go on that waited for this run, or for these deployments to be ready."""
     run_id = ended.id if ended is not None else None
-    for dependency in store.dependencies_on(connection, run_id=run_id, upstream_ids=changed):
+    for dependency in waits.dependencies_on(connection, run_id=run_id, upstream_ids=changed):
         # Two upstreams that end at the same moment must see each other's removal.
         if store.get_run(connection, dependency.run_id, lock=True).status != RunStatus.WAITING:
             continue
@@ -97,13 +97,13 @@ def release_waiting(
                 continue
         elif not is_ready:
             continue
-        if store.remove_dependency(connection, dependency.run_id, dependency.upstream_id) == 0:
+        if waits.remove_dependency(connection, dependency.run_id, dependency.upstream_id) == 0:
             _release(connection, dependency.run_id, now=now)
 
 
 def release_orphans(connection: Connection, *, now: datetime) -> None:
     """Let runs go on whose last upstream ended without their being told: a net under `release_waiting`."""
-    ended, free = store.orphaned_waits(connection)
+    ended, free = waits.orphaned_waits(connection)
     for run_id in sorted(ended):
         release_waiting(connection, ended=store.get_run(connection, run_id), now=now)
     for run_id in free:

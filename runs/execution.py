@@ -3,12 +3,10 @@
 Every call carries the fence that the claim drew. Whoever holds an older one is told to stop, and publishes nothing.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,14 +21,14 @@ from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement
-from . import details, events, steps, store
+from . import contents, details, events, steps, store
 from .admission import Admission, admit
 from .ending import end_run
 from .gate import Decision
 from .logs import run_event
 from .recording import metric_rows
+from .result import Result, data_range, final_state_digest, output_digest
 from .status import RunStatus, StopReason
-from .steps import StepCount
 
 _LOGGER = logging.getLogger(__name__)
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
@@ -66,37 +64,6 @@ class Claim:
     """True when the worker holds the run now."""
     pins: tuple[versions.Input, ...] = ()
     """The current version of each upstream when it was claimed."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """A version that the body read in a role."""
-
-    role: str
-    upstream_id: UUID
-    version_id: UUID
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a body leaves when it returns."""
-
-    artifacts: Sequence[ArtifactRecord] = ()
-    reads: Sequence[Read] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    conventions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Mapping[str, Any] = field(default_factory=dict)
-    base_version_id: UUID | None = None
-    """The version that a published table was appended to."""
-    source_delayed: bool = False
-    """The source had nothing new."""
-    counters: Mapping[str, float] = field(default_factory=dict)
-    """What was counted outside of steps."""
-    step_counters: Sequence[StepCount] = ()
-    """What was counted in steps."""
-    first_output_ns: int | None = None
-    """Nanoseconds from the start of the body to its first metric, table or file."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +126,7 @@ class RunExecution:
                 actor="worker",
                 now=now,
                 held_fence=fence,
+                brief=True,
                 lease_until=until,
                 heartbeat_at=now,
             )
@@ -183,7 +151,7 @@ class RunExecution:
         def work(connection: Connection) -> Row[Any]:
             now = self.database.now(connection)
             # The guard comes first: it also locks the run's row against a cancellation or an expiry.
-            run = store.change(connection, run_id, actor="worker", now=now, held_fence=fence)
+            run = store.change(connection, run_id, actor="worker", now=now, held_fence=fence, brief=True)
             if run is None:
                 ended = store.get_run(connection, run_id)
                 if ended.status == RunStatus.COMPLETED and ended.fence == fence:
@@ -197,9 +165,9 @@ class RunExecution:
             faults.reach("complete.published")
             changes = staleness.recompute(connection, affected, now=now)
             faults.reach("complete.recomputed")
-            store.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
-            store.update_detail(connection, run.kind, run_id, details.valid_detail(run.kind, result.detail))
-            store.mark_reads(connection, run_id, [vars(read) for read in result.reads])
+            contents.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
+            contents.update_detail(connection, run.kind, run_id, details.valid_detail(run.kind, result.detail))
+            contents.mark_reads(connection, run_id, [vars(read) for read in result.reads])
             if result.counters or result.step_counters:
                 steps.count(connection, run_id, result.counters, result.step_counters)
             reason = StopReason.COMPLETED if published.is_current else StopReason.SUPERSEDED
@@ -345,7 +313,7 @@ class RunExecution:
         faults.reach("claim.fenced")
         pins = admission.decision.pins()
         rows = [{**vars(pin), "pinned": True, "read": False} for pin in pins]
-        (store.write_inputs if run.attempt else store.add_inputs)(connection, run.id, rows)
+        (contents.write_inputs if run.attempt else contents.add_inputs)(connection, run.id, rows)
         faults.reach("claim.pinned")
         attempt = run.attempt + 1
         began = events.RunStarted(attempt=attempt, fence=state.next_fence, worker=worker)
@@ -379,6 +347,7 @@ class RunExecution:
         keep = replace_artifacts if run.attempt > 1 else insert_artifacts
         keep(connection, run.id, result.artifacts, now=now, since=run.started_at)
         tables = [artifact for artifact in result.artifacts if artifact.publish]
+        data_start, data_end = data_range(tables)
         reads = [versions.Input(read.role, read.upstream_id, read.version_id) for read in result.reads]
         published = versions.publish(
             connection,
@@ -392,8 +361,8 @@ class RunExecution:
                 base_version_id=result.base_version_id,
                 rows=sum(table.rows or 0 for table in tables),
                 size_bytes=sum(table.size_bytes for table in tables),
-                data_start=_extreme(min, [table.first_data_date for table in tables]),
-                data_end=_extreme(max, [table.last_data_date for table in tables]),
+                data_start=data_start,
+                data_end=data_end,
                 source_delayed=result.source_delayed,
             ),
             now=now,
@@ -402,29 +371,6 @@ class RunExecution:
         return published
 
 
-def output_digest(artifacts: Sequence[ArtifactRecord]) -> str:
-    """Return the digest of a version: sha256 over (name, digest) of its published outputs, sorted by name."""
-    digest = hashlib.sha256()
-    for name, content in sorted((artifact.name, artifact.digest) for artifact in artifacts if artifact.publish):
-        digest.update(f"{len(name)}:{name}={content};".encode())
-    return digest.hexdigest()
-
-
-def final_state_digest(result: Result) -> str:
-    """Return the digest of all that a run left: published artifacts, outputs and metrics.
-
-    Equal digests mean an equal result, whoever ran it and when; unlike a version's digest, metrics count.
-    """
-    artifacts = sorted((one.name, one.digest) for one in result.artifacts if one.publish)
-    outputs = json.dumps(result.outputs, sort_keys=True, default=str)
-    return hashlib.sha256(json.dumps([artifacts, outputs, sorted(result.metrics.items())]).encode()).hexdigest()
-
-
 def _storable(text: str) -> str:
     """Return text that both databases take: an error must not be hidden by what its message holds."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-
-def _extreme(choose: Any, dates: Sequence[date | None]) -> date | None:
-    known = [day for day in dates if day is not None]
-    return choose(known) if known else None

@@ -20,11 +20,12 @@ from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
 from ..storage.errors import StoreMismatch
 from ..storage.filesystem import ObjectStore
-from . import events, store
-from .execution import Claim, Result, RunExecution
+from . import contents, events, store
+from .execution import Claim, RunExecution
 from .intake import FlowCall, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms
 from .recording import RunRecording, SavedState
+from .result import Result
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ class DirectPort:
         with self._database.read() as connection:
             return {
                 row.role: self._upstream(connection, row.role, row.upstream_id, row.version_id)
-                for row in store.inputs_of(connection, run_id)
+                for row in contents.inputs_of(connection, run_id)
                 if row.pinned
             }
 

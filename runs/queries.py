@@ -16,7 +16,7 @@ from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
 from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
-from . import events, steps, store
+from . import contents, events, steps, store
 from .models import Run, RunUsage, Step
 from .service import as_run
 from .status import RunStatus
@@ -94,9 +94,9 @@ class Queries:
         with self.database.read() as connection:
             row = store.get_run(connection, parse_run_id(run_id))
             target = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == row.deployment_id)).one()
-            metrics = store.metrics_of(connection, [row.id])
+            metrics = contents.metrics_of(connection, [row.id])
             version = versions.version_of_run(connection, row.id)
-            detail = dict(store.detail_of(connection, target.kind, row.id)._mapping)
+            detail = dict(contents.detail_of(connection, target.kind, row.id)._mapping)
             detail.pop("run_id")
             usage = steps.usage_of(connection, row.id)
             return RunReport(
@@ -116,7 +116,7 @@ class Queries:
         """Return the latest values of these runs."""
         found: dict[UUID, dict[str, float]] = {}
         with self.database.read() as connection:
-            for metric in store.metrics_of(connection, run_ids):
+            for metric in contents.metrics_of(connection, run_ids):
                 found.setdefault(metric.run_id, {})[metric.name] = _value(metric)
         return found
 

@@ -20,7 +20,7 @@ from ..lineage import staleness
 from ..lineage.models import Deployment, DeploymentState, Freshness
 from ..storage import faults
 from ..storage.database import Database
-from . import store
+from . import store, waits
 from .adoption import Adoption
 from .closing import Ending, close, ending_of, log, pass_on_cancel
 from .deadlines import Deadlines
@@ -119,11 +119,11 @@ class Reconciler:
             now = self.database.now(connection)
             before = _waiting(connection)
             release_orphans(connection, now=now)
-            release_waiting(connection, changed=store.awaited_upstreams(connection), now=now)
+            release_waiting(connection, changed=waits.awaited_upstreams(connection), now=now)
             return [store.get_run(connection, run_id) for run_id in sorted(before - _waiting(connection))]
 
         with self.database.read() as connection:
-            if not store.count_waiting(connection):
+            if not waits.count_waiting(connection):
                 return 0
         released = self.database.write(work)
         for run in released:

@@ -18,7 +18,7 @@ from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement, insert_all
-from . import author_events, events, store
+from . import author_events, contents, events, store
 from .models import Checkpoint, RunMessage
 
 _MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]
@@ -70,7 +70,7 @@ class RunRecording:
             now = self.database.now(connection)
             values = {} if progress is None else {"progress": progress}
             _append(connection, run_id, fence, entries, now=now, **values)
-            store.write_metrics(connection, run_id, metric_rows(metrics or {}, {}), now=now)
+            contents.write_metrics(connection, run_id, metric_rows(metrics or {}, {}), now=now)
             faults.reach("record.before_commit")
 
         self.database.write(work)
@@ -132,7 +132,7 @@ def _append(
     connection: Connection, run_id: UUID, fence: int, entries: Sequence[events.Event], *, now: datetime, **values: Any
 ) -> Row[Any]:
     """Append events to the log of a run that this fence holds; return the run."""
-    row = store.change(connection, run_id, entries, actor="worker", now=now, held_fence=fence, **values)
+    row = store.change(connection, run_id, entries, actor="worker", now=now, held_fence=fence, brief=True, **values)
     if row is None:
         raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: stop without publishing")
     return row

@@ -1,4 +1,4 @@
-"""All SQL for the run's own tables: the row, its guarded transitions, its events, inputs, metrics and details.
+"""All SQL for the run's row and its log: found, inserted, moved from status to status, its events numbered.
 
 A state change is one guarded UPDATE; no row back means that the run was not in a status that allows it, or that
 somebody else holds it. Events take their numbers from the run's row in the same statement: no gaps, no reordering.
@@ -21,21 +21,17 @@ from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import show_run_id
 from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
-from ..storage.words import DeploymentKind
-from .details import TABLE_OF
 from .events import Event
-from .models import Metric, Run, RunDependency, RunEvent, RunInput, Store
+from .models import Run, RunEvent, Store
 from .status import ACTIVE, LEASED, RunStatus, sources_of
 
 RUN = Run.__table__  # type: ignore[attr-defined]
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
-_INPUT = RunInput.__table__  # type: ignore[attr-defined]
-_METRIC = Metric.__table__  # type: ignore[attr-defined]
 STORE = Store.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
-_DEPENDENCY = RunDependency.__table__  # type: ignore[attr-defined]
 
 _ROW = row_type(column.name for column in RUN.c)
+_BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
 _UNSET: Mapping[str, Any] = {
     **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
 }  # fmt: skip
@@ -69,47 +65,6 @@ _RUNS_OF_START = Statement(
 )
 _LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
 _INSERT_EVENT = insert_all(_EVENT)
-_INSERT_INPUT = insert_all(_INPUT)
-_DELETE_INPUTS = Statement(lambda _: sa.delete(_INPUT).where(_INPUT.c.run_id == sa.bindparam("run_id")))
-_MARK_READ = Statement(
-    lambda _: (
-        sa.update(_INPUT)
-        .where(
-            _INPUT.c.run_id == sa.bindparam("of_run"),
-            _INPUT.c.role == sa.bindparam("in_role"),
-            _INPUT.c.version_id == sa.bindparam("of_version"),
-        )
-        .values(read=sa.true())
-    )
-)
-_WAITS_FOR = Statement(
-    lambda sql: (
-        sa.select(_DEPENDENCY)
-        .where(
-            sa.or_(
-                _DEPENDENCY.c.upstream_run_id == sa.bindparam("upstream_run_id"),
-                sa.and_(_DEPENDENCY.c.upstream_run_id.is_(None), sql.among(_DEPENDENCY.c.upstream_id, "upstream_ids")),
-            )
-        )
-        .order_by(_DEPENDENCY.c.run_id, _DEPENDENCY.c.upstream_id)
-    )
-)
-
-
-def _upsert_metric(sql: Sql) -> sa.Executable:
-    row = sql.insert(_METRIC).values(sql.values(_METRIC.c))
-    upsert: sa.Executable = row.on_conflict_do_update(
-        index_elements=[_METRIC.c.run_id, _METRIC.c.name],
-        set_={
-            "value": row.excluded.value,
-            "convention": sa.func.coalesce(row.excluded.convention, _METRIC.c.convention),
-            "at": row.excluded.at,
-        },
-    )
-    return upsert
-
-
-_UPSERT_METRIC = Statement(_upsert_metric)
 
 
 def insert_or_ignore(connection: Connection, table: sa.Table) -> Any:
@@ -231,14 +186,18 @@ def change(
     actor: str,
     now: datetime,
     held_fence: int | None = None,
+    brief: bool = False,
     **values: Any,
 ) -> Row[Any] | None:
     """Change columns of a run that has not ended, and append events; return its row, or None when it has ended.
 
-    With `held_fence`, only the holder of that fence may do it, and only while it holds the lease.
+    With `held_fence`, only the holder of that fence may do it, and only while it holds the lease. A `brief` row is
+    without the columns of JSON, which take longer to read than the change does.
     """
     sources = LEASED if held_fence is not None else ACTIVE
-    return _update(connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence)
+    return _update(
+        connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence, brief=brief
+    )
 
 
 def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
@@ -262,114 +221,6 @@ def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[R
     return list(connection.execute(query))
 
 
-def write_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace what the run has pinned: rows of role, upstream_id, version_id, pinned, read."""
-    _DELETE_INPUTS.run(connection, run_id=run_id)
-    add_inputs(connection, run_id, rows)
-
-
-def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Record what a run has pinned or read: rows of role, upstream_id, version_id, pinned, read."""
-    _INSERT_INPUT.run_many(connection, [{"run_id": run_id, **row} for row in rows])
-
-
-def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
-    """Record what the body read: rows of role, upstream_id, version_id. One that was not pinned is added."""
-    for read in reads:
-        found = _MARK_READ.run(connection, of_run=run_id, in_role=read["role"], of_version=read["version_id"])
-        if found == 0:
-            add_inputs(connection, run_id, [{**read, "pinned": False, "read": True}])
-
-
-def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
-    """Return the run's inputs, ordered by role."""
-    return list(connection.execute(sa.select(_INPUT).where(_INPUT.c.run_id == run_id).order_by(_INPUT.c.role)))
-
-
-def write_metrics(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
-    """Insert or replace latest values: rows of name, value (NaN is null) and convention."""
-    _UPSERT_METRIC.run_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
-
-
-def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]]:
-    """Return the latest values of these runs, ordered by run and name."""
-    query = sa.select(_METRIC).where(_METRIC.c.run_id.in_(list(run_ids))).order_by(_METRIC.c.run_id, _METRIC.c.name)
-    return list(connection.execute(query))
-
-
-def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
-    """Insert the run's row in the table of its type."""
-    _detail_insert(DeploymentKind(kind), tuple(facts)).run(connection, run_id=run_id, **facts)
-
-
-def update_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
-    """Change the run's row in the table of its type."""
-    if facts:
-        _detail_update(DeploymentKind(kind), tuple(facts)).run(connection, of_run=run_id, **facts)
-
-
-def detail_of(connection: Connection, kind: Any, run_id: UUID) -> Row[Any]:
-    """Return the run's row in the table of its type."""
-    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
-    return connection.execute(sa.select(table).where(table.c.run_id == run_id)).one()
-
-
-def write_dependencies(connection: Connection, run_id: UUID, waits_for: Mapping[UUID, UUID | None]) -> None:
-    """Replace what a run waits for: upstream deployment -> the run that refreshes it, if one does."""
-    connection.execute(sa.delete(_DEPENDENCY).where(_DEPENDENCY.c.run_id == run_id))
-    if waits_for:
-        connection.execute(
-            sa.insert(_DEPENDENCY),
-            [
-                {"run_id": run_id, "upstream_id": upstream, "upstream_run_id": upstream_run}
-                for upstream, upstream_run in waits_for.items()
-            ],
-        )
-
-
-def dependencies_on(
-    connection: Connection, *, run_id: UUID | None = None, upstream_ids: Iterable[UUID] = ()
-) -> list[Row[Any]]:
-    """Return what waits for this run, or waits for one of these deployments without a run that refreshes it."""
-    return _WAITS_FOR.rows(connection, upstream_run_id=run_id, upstream_ids=list(upstream_ids))
-
-
-def awaited_upstreams(connection: Connection) -> set[UUID]:
-    """Return the deployments that runs wait for without a run that refreshes them."""
-    query = sa.select(_DEPENDENCY.c.upstream_id).where(_DEPENDENCY.c.upstream_run_id.is_(None)).distinct()
-    return set(connection.execute(query).scalars())
-
-
-def orphaned_waits(connection: Connection) -> tuple[set[UUID], list[UUID]]:
-    """Return the ended runs that others still wait for, and the waiting runs that wait for nothing."""
-    upstream = RUN.alias("upstream")
-    ended = (
-        sa.select(upstream.c.id)
-        .join(_DEPENDENCY, _DEPENDENCY.c.upstream_run_id == upstream.c.id)
-        .where(upstream.c.ended_at.is_not(None))
-    )
-    waits = sa.exists().where(_DEPENDENCY.c.run_id == RUN.c.id)
-    free = sa.select(RUN.c.id).where(RUN.c.ended_at.is_(None), RUN.c.status == "waiting", ~waits).order_by(RUN.c.id)
-    return set(connection.execute(ended).scalars()), list(connection.execute(free).scalars())
-
-
-def count_waiting(connection: Connection) -> int:
-    """Return how many runs wait."""
-    query = sa.select(sa.func.count()).select_from(RUN).where(RUN.c.ended_at.is_(None), RUN.c.status == "waiting")
-    count: int = connection.execute(query).scalar_one()
-    return count
-
-
-def remove_dependency(connection: Connection, run_id: UUID, upstream_id: UUID) -> int:
-    """Remove one thing that a run waits for; return how many are left."""
-    connection.execute(
-        sa.delete(_DEPENDENCY).where(_DEPENDENCY.c.run_id == run_id, _DEPENDENCY.c.upstream_id == upstream_id)
-    )
-    count = sa.select(sa.func.count()).select_from(_DEPENDENCY).where(_DEPENDENCY.c.run_id == run_id)
-    left: int = connection.execute(count).scalar_one()
-    return left
-
-
 def _update(
     connection: Connection,
     run_id: UUID,
@@ -381,6 +232,7 @@ def _update(
     now: datetime,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
+    brief: bool = False,
 ) -> Row[Any] | None:
     """Change the run's row if it is in one of these statuses, and write the events with the numbers that it gave."""
     guards: dict[str, Any] = {}
@@ -391,7 +243,8 @@ def _update(
     counted: dict[str, Any] = {"count": len(events)}
     if not faults.is_on(Guard.EVENT_COUNTER):
         counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
-    update = _update_statement(sources, tuple(values), tuple(guards), tuple(counted))
+    returned = _BRIEF if brief else tuple(_ROW._fields)
+    update = _update_statement(sources, tuple(values), tuple(guards), tuple(counted), returned)
     row: Row[Any] | None = update.first(
         connection, run_id=run_id, **guards, **counted, **{f"new_{k}": v for k, v in values.items()}
     )
@@ -402,7 +255,11 @@ def _update(
 
 @lru_cache(maxsize=256)
 def _update_statement(
-    sources: frozenset[RunStatus], columns: tuple[str, ...], guards: tuple[str, ...], counted: tuple[str, ...]
+    sources: frozenset[RunStatus],
+    columns: tuple[str, ...],
+    guards: tuple[str, ...],
+    counted: tuple[str, ...],
+    returned: tuple[str, ...],
 ) -> Statement:
     def build(_: Sql) -> sa.Executable:
         allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
@@ -413,27 +270,9 @@ def _update_statement(
         before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
         values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
         values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
-        return sa.update(RUN).where(*allowed).values(values).returning(RUN)
+        return sa.update(RUN).where(*allowed).values(values).returning(*(RUN.c[name] for name in returned))
 
     return Statement(build)
-
-
-@lru_cache(maxsize=64)
-def _detail_insert(kind: DeploymentKind, columns: tuple[str, ...]) -> Statement:
-    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
-    return Statement(lambda _: sa.insert(table).values({name: sa.bindparam(name) for name in ("run_id", *columns)}))
-
-
-@lru_cache(maxsize=64)
-def _detail_update(kind: DeploymentKind, columns: tuple[str, ...]) -> Statement:
-    table = TABLE_OF[kind].__table__  # type: ignore[attr-defined]
-    return Statement(
-        lambda _: (
-            sa.update(table)
-            .where(table.c.run_id == sa.bindparam("of_run"))
-            .values({name: sa.bindparam(name) for name in columns})
-        )
-    )
 
 
 def _insert_events(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from freshline.flows.sources import sp500
-from freshline.runs import store
+from freshline.runs import contents, store
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
 from freshline.runs.status import RunStatus
 from freshline.storage.parquet import to_pandas
@@ -76,7 +76,7 @@ def test_closure_of_the_backtest_is_exactly_what_it_was_built_from(main_job):
 def test_pins_are_what_was_read(main_job):
     with main_job.embedded.freshline.database.read() as connection:
         for _, run in [*main_job.first, *main_job.second]:
-            inputs = store.inputs_of(connection, run.id)
+            inputs = contents.inputs_of(connection, run.id)
             assert all(row.pinned for row in inputs), run.type
             assert all(row.read for row in inputs), run.type
 

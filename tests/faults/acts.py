@@ -19,10 +19,11 @@ import sqlalchemy as sa
 from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.dispatcher import Dispatcher
-from freshline.runs.execution import Claim, Read, Result, RunExecution
+from freshline.runs.execution import Claim, RunExecution
 from freshline.runs.intake import FlowCall
 from freshline.runs.port import DirectPort
 from freshline.runs.reconcile import Reconciler
+from freshline.runs.result import Read, Result
 from freshline.runs.service import RunExecutionService
 from freshline.runs.status import RunStatus
 from freshline.storage import faults

@@ -9,16 +9,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from freshline.deployments.gateway import FlowRunFacts
 from freshline.lineage import staleness
-from freshline.lineage.models import Cause, Deployment, DeploymentState, Edge, Freshness, Version
-from freshline.runs.models import Outbox, Run, RunDependency, RunEvent
+from freshline.lineage.models import Freshness
 from freshline.runs.status import LEASED, TERMINAL, TRANSITIONS, RunStatus
 from freshline.storage.database import Database
 from tests.faults.prefect_stand_in import LossyPrefect
+from tests.faults.rest import dispatched_for, under_way
+from tests.faults.tables import CAUSE, DEPLOYMENT, EVENT, OUTBOX, RUN, STATE, VERSION
 
-RUN, EVENT, OUTBOX, DEPENDENCY = (one.__table__ for one in (Run, RunEvent, Outbox, RunDependency))
-DEPLOYMENT, STATE, VERSION, CAUSE, EDGE = (one.__table__ for one in (Deployment, DeploymentState, Version, Cause, Edge))
 END_OF = {
     "run_completed": RunStatus.COMPLETED,
     "run_failed": RunStatus.FAILED,
@@ -40,60 +38,13 @@ STATUS_AFTER = {
 """An event that changes the status -> the status after it."""
 
 
-def active_run_ids(database: Database) -> list[UUID]:
-    """The runs that have not ended, oldest first."""
-    return _column(database, sa.select(RUN.c.id).where(RUN.c.ended_at.is_(None)).order_by(RUN.c.id))
-
-
-def paused_flow_runs(database: Database) -> set[UUID]:
-    """The flow runs of paused runs: a person may resume them."""
-    return set(_column(database, sa.select(RUN.c.flow_run_id).where(RUN.c.status == RunStatus.PAUSED)))
-
-
-def holds_lease(database: Database, flow_run_id: UUID) -> bool:
-    """True when the newest run of the flow run has a worker, dead or alive."""
-    query = sa.select(RUN.c.status).where(RUN.c.flow_run_id == flow_run_id).order_by(RUN.c.generation.desc()).limit(1)
-    return next(iter(_column(database, query)), None) in LEASED
-
-
-def waits_for_stale(database: Database) -> str | None:
-    """A deployment that is awaited, is not ready and has no run under way; none when there is none."""
-    busy = sa.exists().where(RUN.c.deployment_id == DEPENDENCY.c.upstream_id, RUN.c.ended_at.is_(None))
-    query = (
-        sa.select(DEPLOYMENT.c.key)
-        .join(DEPENDENCY, DEPENDENCY.c.upstream_id == DEPLOYMENT.c.id)
-        .where(DEPENDENCY.c.upstream_run_id.is_(None), ~busy)
-        .order_by(DEPLOYMENT.c.key)
-    )
-    return next(iter(_column(database, query)), None)
-
-
-def under_way(database: Database, prefect: LossyPrefect) -> list[str]:
-    """What is not at rest: runs, messages, flow runs."""
-    with database.read() as connection:
-        runs = connection.execute(sa.select(RUN).where(RUN.c.ended_at.is_(None)).order_by(RUN.c.id)).all()
-        due = connection.execute(sa.select(OUTBOX).where(OUTBOX.c.state == "due").order_by(OUTBOX.c.id)).all()
-        known = {one for row in connection.execute(sa.select(RUN.c.id, RUN.c.flow_run_id)) for one in row}
-    return [
-        *(f"the {run.trigger} run {run.id} is {run.status}, its flow run {_state(prefect, run)}" for run in runs),
-        *(f"{entry.topic} of {entry.run_id} is due: {entry.last_error}" for entry in due),
-        *(f"the flow run {one.name} is {one.state_name}" for one in prefect.flow_runs() if not one.has_ended),
-        *(
-            f"the flow run {one.name} is {one.state_name} and has no run"
-            for one in prefect.flow_runs()
-            if (one.has_begun or one.has_ended) and one.id not in known and _dispatched_for(one) not in known
-        ),
-    ]
-
-
 def faults(database: Database, prefect: LossyPrefect, keys: Mapping[str, str], *, now: datetime) -> list[str]:
     """Every fault, in words; none when all is as it must be."""
     found = under_way(database, prefect)
     with database.read() as connection:
         runs = connection.execute(sa.select(RUN).order_by(RUN.c.id)).all()
         found += _wrong_triggers(connection, runs, prefect, keys)
-        found += wrong_events(connection, runs)
-        found += wrong_versions(connection, runs)
+        found += wrong_records(connection, runs)
         found += [
             f"{entry.topic} of {entry.run_id} was given up: {entry.last_error}"
             for entry in connection.execute(sa.select(OUTBOX).where(OUTBOX.c.state == "dead"))
@@ -101,8 +52,15 @@ def faults(database: Database, prefect: LossyPrefect, keys: Mapping[str, str], *
     return found + wrong_freshness(database, now=now)
 
 
+def wrong_records(
+    connection: Connection, runs: Sequence[Row[Any]], seen: Mapping[UUID, Row[Any]] | None = None
+) -> list[str]:
+    """What is wrong with these rows, their logs and versions at any moment, also after what was `seen` before."""
+    return [*_wrong_rows(runs, seen or {}), *_wrong_events(connection, runs), *_wrong_versions(connection, runs)]
+
+
 def _wrong_triggers(
-    connection: Connection, runs: list[Row[Any]], prefect: LossyPrefect, keys: Mapping[str, str]
+    connection: Connection, runs: Sequence[Row[Any]], prefect: LossyPrefect, keys: Mapping[str, str]
 ) -> Iterator[str]:
     """Each submission and each start in Prefect has exactly one run, each dispatched run one flow run."""
     key_of = dict(connection.execute(sa.select(DEPLOYMENT.c.id, DEPLOYMENT.c.key)).all())
@@ -119,7 +77,7 @@ def _wrong_triggers(
     dispatched: Counter[UUID] = Counter()
     for flow_run in prefect.flow_runs():
         own = by_flow_run[flow_run.id]
-        run_id = _dispatched_for(flow_run)
+        run_id = dispatched_for(flow_run)
         if run_id is not None:
             dispatched[run_id] += 1
             first = by_id.get(run_id)
@@ -138,7 +96,7 @@ def _wrong_triggers(
     yield from (f"{count} flow runs were created for {run_id}" for run_id, count in dispatched.items() if count > 1)
 
 
-def wrong_events(connection: Connection, runs: list[Row[Any]]) -> Iterator[str]:
+def _wrong_events(connection: Connection, runs: Sequence[Row[Any]]) -> Iterator[str]:
     """Events are numbered from 1 without gaps; the last one, and only that, is the end that the row says."""
     logs = defaultdict(list)
     for event in connection.execute(sa.select(EVENT).order_by(EVENT.c.run_id, EVENT.c.seq)):
@@ -162,7 +120,7 @@ def wrong_events(connection: Connection, runs: list[Row[Any]]) -> Iterator[str]:
     yield from (f"there are events of {run_id}, which does not exist" for run_id in logs)
 
 
-def wrong_rows(runs: Sequence[Row[Any]], seen: Mapping[UUID, Row[Any]]) -> Iterator[str]:
+def _wrong_rows(runs: Sequence[Row[Any]], seen: Mapping[UUID, Row[Any]]) -> Iterator[str]:
     """What a row must never say, alone or after what was `seen` of it before."""
     by_flow_run = defaultdict(list)
     for run in runs:
@@ -194,7 +152,7 @@ def _wrong_path(run: Row[Any], kinds: Sequence[str]) -> str | None:
     return None if at == run.status else f"the run {run.id} is {run.status}; its log says {kinds}"
 
 
-def wrong_versions(connection: Connection, runs: list[Row[Any]]) -> Iterator[str]:
+def _wrong_versions(connection: Connection, runs: Sequence[Row[Any]]) -> Iterator[str]:
     """One version per completed run, numbered without gaps; the pointer is at the highest fence."""
     by_run = {run.id: run for run in runs}
     versions = connection.execute(sa.select(VERSION).order_by(VERSION.c.deployment_id, VERSION.c.number)).all()
@@ -240,17 +198,3 @@ def _causes(connection: Connection) -> set[tuple[Any, ...]]:
     return {tuple(row) for row in connection.execute(sa.select(*columns))}
 
 
-def _column(database: Database, query: sa.Select[Any]) -> list[Any]:
-    with database.read() as connection:
-        return list(connection.execute(query).scalars())
-
-
-def _state(prefect: LossyPrefect, run: Row[Any]) -> str | None:
-    flow_run = {one.id: one for one in prefect.flow_runs()}.get(run.flow_run_id)
-    return flow_run.state_name if flow_run is not None else "does not exist"
-
-
-def _dispatched_for(flow_run: FlowRunFacts) -> UUID | None:
-    """The run that it was created for; none when somebody else created it."""
-    label = flow_run.labels.get("freshline.run_id")
-    return UUID(label) if label is not None else None

@@ -1,14 +1,11 @@
-"""Several threads on one Postgres: who waits for whom, and how often the database had to break a deadlock."""
+"""Several threads on one Postgres: what they do at once, and who waits for whom."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-
-from freshline.storage.database import Database
 
 
 def at_once(*works: Callable[[], Any]) -> list[Any]:
@@ -22,22 +19,6 @@ def at_once(*works: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(works)) as threads:
         return list(threads.map(outcome, works))
-
-
-@contextmanager
-def counted_deadlocks(database: Database) -> Iterator[list[str]]:
-    """Collect the deadlocks that the database breaks meanwhile, also those after which the work is done again."""
-    seen: list[str] = []
-
-    def note(context: Any) -> None:
-        if getattr(context.original_exception, "sqlstate", None) == "40P01":
-            seen.append(str(context.original_exception))
-
-    sa.event.listen(database.engine, "handle_error", note)
-    try:
-        yield seen
-    finally:
-        sa.event.remove(database.engine, "handle_error", note)
 
 
 def await_blocked(url: str) -> None:

@@ -16,10 +16,9 @@ from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 from freshline.storage.database import Database
 from freshline.storage.faults import Guard
 from tests.factories import START, Graph, declared
-from tests.faults import checker
+from tests.faults import checker, rest
 from tests.faults.acts import Order
 from tests.faults.crew import Actor, Crew
-from tests.faults.points import KILL_OFTEN, KILL_POINTS, PARK_POINTS
 from tests.faults.prefect_stand_in import LossyPrefect, StandInServer
 
 READS = {
@@ -29,12 +28,7 @@ READS = {
     "backtest/book": ["refresh/momentum", "refresh/prices", "refresh/rates"],
 }
 REST = "all come to rest"
-_WEIGHTS = {
-    "submit": 20, "dispatch": 22, "work": 40, "reconcile": 16, "cancel": 5, "click": 5, "start_again": 6, "resume": 8,
-    "go_on": 8, "stop": 6,
-}  # fmt: skip
 _MOST_ROUNDS = 60
-_MOST_PARKED = 2
 
 
 @dataclass
@@ -84,15 +78,6 @@ class Harness:
         self._server.close()
         self.database.dispose()
 
-    def play(self, kills: int) -> None:
-        """Let acts happen until this many processes were killed; then let everything come to its end."""
-        for _ in range(40 * kills):
-            if sum(self.killed_at.values()) >= kills:
-                break
-            self.now += timedelta(seconds=self._choice.choice([1, 1, 2, 4, 7, 12, 75]))
-            self._act()
-        self.come_to_rest()
-
     def come_to_rest(self) -> None:
         """Go on without kills until nothing is under way any more."""
         self._note(REST)
@@ -109,9 +94,9 @@ class Harness:
                 self._work(flow_run, "complete")
             for flow_run in self._paused():
                 self._do_in_prefect("resume", flow_run)
-            if not checker.under_way(self.database, self.prefect):
+            if not rest.under_way(self.database, self.prefect):
                 return
-            stale = checker.waits_for_stale(self.database)
+            stale = rest.waits_for_stale(self.database)
             if stale:
                 self._submit(self._new_submission(stale, on_stale="refresh", key=f"rest-{number}"))
 
@@ -138,75 +123,6 @@ class Harness:
     def parked(self) -> list[tuple[Actor, Order]]:
         """Those that stand still, and what they do."""
         return [(one.actor, one.order) for one in self._parked]
-
-    # What happens next, by the seed.
-
-    def _act(self) -> None:
-        acts: dict[str, Callable[[], Any]] = {
-            "submit": self._some_submit,
-            "dispatch": lambda: self._do("dispatch", fate=self._fate("dispatch")),
-            "work": self._some_work,
-            "reconcile": lambda: self._do("reconcile", fate=self._fate("reconcile")),
-            "cancel": self._some_cancel,
-            "click": self._click,
-            "start_again": self._start_again,
-            "resume": self._resume,
-            "stop": self._stop_cancelled,
-            "go_on": lambda: self._parked and self._go_on(self._parked[0]),
-        }
-        acts[self._choice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]]()
-
-    def _fate(self, act: str) -> dict[str, Any]:
-        share = self._choice.random()
-        occurrence = self._choice.choice([1, 1, 1, 2])
-        if share < (0.75 if act in KILL_OFTEN else 0.5):
-            return {"kill_at": self._choice.choice(KILL_POINTS[act]), "occurrence": occurrence}
-        if share < 0.85 and len(self._parked) < _MOST_PARKED:
-            return {"park_at": self._choice.choice(PARK_POINTS[act]), "occurrence": occurrence}
-        return {}
-
-    def _some_submit(self) -> None:
-        if self._unanswered and self._choice.random() < 0.7:
-            submission = self._unanswered[0]
-        else:
-            submission = self._new_submission(
-                self._choice.choice(list(READS)),
-                on_stale=self._choice.choice(["refuse", "wait", "refresh", "refresh", "force"]),
-                if_ready=self._choice.choice(["run", "run", "skip"]),
-                key=f"key-{len(self.keys)}",
-            )
-        self._submit(submission, fate=self._fate("submit"))
-
-    def _some_work(self) -> None:
-        due = self._flow_runs(lambda one: one.state_type == FlowRunState.SCHEDULED)
-        # Its infrastructure starts a flow run again whose process it has lost, or believes to have lost.
-        lost = self._flow_runs(lambda one: one.state_type == FlowRunState.RUNNING)
-        candidates = lost if lost and self._choice.random() < 0.12 else due
-        if candidates:
-            outcome = self._choice.choice(["complete"] * 6 + ["fail", "retry", "pause"])
-            kind = {"complete": "complete", "pause": "claim"}.get(outcome, "fail")
-            self._work(self._choice.choice(candidates), outcome, fate=self._fate(kind))
-
-    def _some_cancel(self) -> None:
-        active = checker.active_run_ids(self.database)
-        if active:
-            self._do("cancel", run_id=self._choice.choice(active), fate=self._fate("cancel"))
-
-    def _click(self) -> None:
-        key = self._choice.choice(list(READS))
-        wanted = self._choice.choice(["refuse", "wait", "force"])
-        self.prefect.click(self._prefect_ids[key], {"on_stale": wanted})
-        self._note("click", key, wanted)
-
-    def _start_again(self) -> None:
-        ended = self._flow_runs(lambda one: one.has_ended)
-        if ended:
-            self._do_in_prefect("start_again", self._choice.choice(ended))
-
-    def _resume(self) -> None:
-        paused = self._paused()
-        if paused:
-            self._do_in_prefect("resume", self._choice.choice(paused))
 
     def _stop_cancelled(self) -> None:
         """Prefect's worker ends the processes that Prefect wants to be cancelled, dead ones too."""
@@ -241,7 +157,7 @@ class Harness:
     def _lose(self, flow_run: FlowRunFacts) -> None:
         """The process of this flow run is dead: somebody may notice, and tell Prefect."""
         is_noticed = self._choice.random() < self.noticed_share
-        if not checker.holds_lease(self.database, flow_run.id):
+        if not rest.holds_lease(self.database, flow_run.id):
             is_noticed = self.notices_without_lease
         if is_noticed:
             self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CRASHED)
@@ -276,7 +192,7 @@ class Harness:
         self._note(method, flow_run.name)
 
     def _paused(self) -> list[FlowRunFacts]:
-        ids = checker.paused_flow_runs(self.database)
+        ids = rest.paused_flow_runs(self.database)
         return self._flow_runs(lambda one: one.is_suspended and one.id in ids)
 
     def _flow_runs(self, wanted: Callable[[FlowRunFacts], bool]) -> list[FlowRunFacts]:

@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
 
-from freshline.runs.execution import Result, RunExecution
+from freshline.runs.execution import RunExecution
+from freshline.runs.result import Result
 from freshline.runs.service import RunExecutionService
 from freshline.storage.database import Database
 from freshline.storage.errors import Fenced, IllegalTransition

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunState
-from freshline.runs.execution import Result, RunExecution
+from freshline.runs.execution import RunExecution
+from freshline.runs.result import Result
 from freshline.runs.service import RunExecutionService
 from freshline.storage.faults import watched
 from tests.factories import Graph, declared
@@ -49,8 +50,8 @@ def scheduled(harness):
 def records(database):
     """(runs, what is wrong with them)."""
     with database.read() as connection:
-        runs = connection.execute(sa.select(checker.RUN).order_by(checker.RUN.c.id)).all()
-        return runs, [*checker.wrong_events(connection, runs), *checker.wrong_versions(connection, runs)]
+        runs = connection.execute(sa.select(RUN).order_by(RUN.c.id)).all()
+        return runs, checker.wrong_records(connection, runs)
 
 
 def end_backend(url):

@@ -432,7 +432,7 @@ WORKER = """
 import os, sys, time
 from uuid import UUID
 from freshline.flows.lease import Lease
-from freshline.runs.execution import Result
+from freshline.runs.result import Result
 from freshline.runs.port import DirectPort
 from freshline.storage.database import Database
 from freshline.storage.errors import Fenced
@@ -443,10 +443,11 @@ port = DirectPort(Database(url), None, None, lease_s=1.0, heartbeat_s=heartbeat_
 with Lease(lambda: None, interval_s=heartbeat_s, terms=port.lease_terms(run_id, fence)) as lease:
     forked = os.fork() if forks else None
     if forked == 0:
-        time.sleep(600)
+        time.sleep(120)
     print(forked or "begun", flush=True)
     try:
-        while True:
+        until = time.monotonic() + 120  # whatever becomes of the test
+        while time.monotonic() < until:
             lease.check()
             time.sleep(0.01)
     except Fenced:

@@ -11,12 +11,13 @@ import pytest
 
 from freshline.deployments.gateway import FlowRunFacts
 from freshline.runs.dispatcher import Dispatcher
-from freshline.runs.execution import Claim, Read, Result
+from freshline.runs.execution import Claim
 from freshline.runs.intake import FlowCall
 from freshline.runs.models import Run
 from freshline.runs.port import DirectPort
 from freshline.runs.queries import Queries
 from freshline.runs.reconcile import Reconciler
+from freshline.runs.result import Read, Result
 from freshline.runs.service import RunExecutionService
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.database import Database

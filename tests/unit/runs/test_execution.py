@@ -9,8 +9,8 @@ import pytest
 
 from freshline.deployments.gateway import FlowRunState
 from freshline.lineage.models import Freshness
-from freshline.runs.execution import Read, Result
 from freshline.runs.port import DirectPort
+from freshline.runs.result import Read, Result
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.errors import Fenced, InvalidInput, NotFound, StoreMismatch, StoreUnavailable
 from freshline.storage.ids import new_id

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from freshline.lineage import registry
-from freshline.runs import events, store
+from freshline.runs import contents, events, store
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.creation import Origin, create_run
 from freshline.runs.details import PipelineRun
@@ -178,8 +178,8 @@ def test_metric_values_that_are_nan_or_infinite_round_trip(database, run):
         {"name": "plus", "value": float("inf")},
         {"name": "minus", "value": float("-inf")},
     ]
-    database.write(lambda c: store.write_metrics(c, run.id, rows, now=START))
-    database.write(lambda c: store.write_metrics(c, run.id, [{"name": "plus", "value": 1.5}], now=START))
+    database.write(lambda c: contents.write_metrics(c, run.id, rows, now=START))
+    database.write(lambda c: contents.write_metrics(c, run.id, [{"name": "plus", "value": 1.5}], now=START))
     with database.read() as connection:
-        found = {row.name: row.value for row in store.metrics_of(connection, [run.id])}
+        found = {row.name: row.value for row in contents.metrics_of(connection, [run.id])}
     assert found == {"nan": None, "plus": 1.5, "minus": float("-inf")}
