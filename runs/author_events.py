@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 class RecordedEvent(BaseModel):
     """What all events share: unknown facts are refused, and nothing changes afterwards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN stays what it is: storing it is refused, where null would be silence.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     def payload(self) -> dict[str, Any]:
         """Return the event's own facts, ready for JSON."""

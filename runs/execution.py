@@ -29,6 +29,7 @@ from .logs import run_event
 from .recording import metric_rows
 from .result import Result, data_range, final_state_digest, output_digest
 from .status import RunStatus, StopReason
+from .steps import StepCount
 
 _LOGGER = logging.getLogger(__name__)
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
@@ -214,10 +215,14 @@ class RunExecution:
         will_retry: bool = False,
         artifacts: Sequence[ArtifactRecord] = (),
         traceback_ref: str | None = None,
+        counters: Mapping[str, float] | None = None,
+        step_counters: Sequence[StepCount] = (),
+        resume_due_at: datetime | None = None,
     ) -> Row[Any]:
         """End the run with an error, or leave it to Prefect's next attempt; return the run.
 
-        `artifacts` are what the attempt leaves all the same, such as the whole traceback, which `traceback_ref` names.
+        `artifacts` are what the attempt leaves all the same, such as the whole traceback, which `traceback_ref` names,
+        and what it counted. `resume_due_at` is when Prefect is to start the next one.
 
         Raises:
             Fenced: somebody else holds the run, or it has ended.
@@ -243,6 +248,7 @@ class RunExecution:
                     actor="worker",
                     now=now,
                     held_fence=fence,
+                    resume_due_at=resume_due_at,
                     **facts,
                 )
             else:
@@ -262,6 +268,8 @@ class RunExecution:
             if row is None:
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more")
             replace_artifacts(connection, run_id, artifacts, now=now, since=run.started_at)
+            if counters or step_counters:
+                steps.count(connection, run_id, counters or {}, step_counters)
             faults.reach("fail.before_commit")
             return row
 

@@ -26,6 +26,7 @@ from .intake import FlowCall, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms
 from .recording import RunRecording, SavedState
 from .result import Result
+from .steps import StepCount
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ class RunPort(BodyPort, Protocol):
         will_retry: bool,
         artifacts: Sequence[ArtifactRecord] = (),
         traceback_ref: str | None = None,
+        counters: Mapping[str, float] | None = None,
+        step_counters: Sequence[StepCount] = (),
+        resume_due_at: datetime | None = None,
     ) -> None:
         """End the run with an error, or leave it to Prefect's next attempt."""
         ...
@@ -254,6 +258,9 @@ class DirectPort:
         will_retry: bool,
         artifacts: Sequence[ArtifactRecord] = (),
         traceback_ref: str | None = None,
+        counters: Mapping[str, float] | None = None,
+        step_counters: Sequence[StepCount] = (),
+        resume_due_at: datetime | None = None,
     ) -> None:
         """End the run with an error, or leave it to Prefect's next attempt."""
         self._execution.fail(
@@ -264,6 +271,9 @@ class DirectPort:
             will_retry=will_retry,
             artifacts=artifacts,
             traceback_ref=traceback_ref,
+            counters=counters,
+            step_counters=step_counters,
+            resume_due_at=resume_due_at,
         )
 
     def pause(self, run_id: UUID, fence: int) -> None:

@@ -35,9 +35,9 @@ class Chance(Harness):
     def _act(self) -> None:
         acts: dict[str, Callable[[], Any]] = {
             "submit": self._some_submit,
-            "dispatch": lambda: self._do("dispatch", fate=self._fate("dispatch")),
+            "dispatch": lambda: self.do("dispatch", fate=self._fate("dispatch")),
             "work": self._some_work,
-            "reconcile": lambda: self._do("reconcile", fate=self._fate("reconcile")),
+            "reconcile": lambda: self.do("reconcile", fate=self._fate("reconcile")),
             "cancel": self._some_cancel,
             "click": self._click,
             "start_again": self._start_again,
@@ -76,12 +76,12 @@ class Chance(Harness):
         if candidates:
             outcome = self._choice.choice(["complete"] * 6 + ["fail", "retry", "pause"])
             kind = {"complete": "complete", "pause": "claim"}.get(outcome, "fail")
-            self._work(self._choice.choice(candidates), outcome, fate=self._fate(kind))
+            self.work_on(self._choice.choice(candidates), outcome, fate=self._fate(kind))
 
     def _some_cancel(self) -> None:
         active = rest.active_run_ids(self.database)
         if active:
-            self._do("cancel", run_id=self._choice.choice(active), fate=self._fate("cancel"))
+            self.do("cancel", run_id=self._choice.choice(active), fate=self._fate("cancel"))
 
     def _click(self) -> None:
         key = self._choice.choice(list(READS))
@@ -98,4 +98,3 @@ class Chance(Harness):
         paused = self._paused()
         if paused:
             self._do_in_prefect("resume", self._choice.choice(paused))
-

@@ -196,5 +196,3 @@ def wrong_freshness(database: Database, *, now: datetime) -> list[str]:
 def _causes(connection: Connection) -> set[tuple[Any, ...]]:
     columns = (CAUSE.c.deployment_id, CAUSE.c.kind, CAUSE.c.role, CAUSE.c.upstream_id, CAUSE.c.origin_version_id)
     return {tuple(row) for row in connection.execute(sa.select(*columns))}
-
-

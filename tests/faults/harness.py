@@ -1,7 +1,6 @@
-"""The kill harness: chooses by a seed who does what, where it dies or stands still, and what Prefect makes of it.
+"""The kill harness: one store, one Prefect, and processes that act, die and stand still where they are told to.
 
-The same seed gives the same history, act by act: one act happens at a time, the clock is the harness's own, and
-Prefect loses its answers by the seed too.
+Owns how an act happens and what follows from a death; `chance` chooses the acts by a seed, a directed test by itself.
 """
 
 import random
@@ -87,11 +86,11 @@ class Harness:
             self.now += timedelta(seconds=20)
             while self._unanswered:
                 self._submit(self._unanswered[0])
-            self._do("dispatch")
-            self._do("reconcile")
+            self.do("dispatch")
+            self.do("reconcile")
             self._stop_cancelled()
             for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.SCHEDULED):
-                self._work(flow_run, "complete")
+                self.work_on(flow_run, "complete")
             for flow_run in self._paused():
                 self._do_in_prefect("resume", flow_run)
             if not rest.under_way(self.database, self.prefect):
@@ -104,13 +103,30 @@ class Harness:
         """Everything that is not as it must be, now that all is at rest."""
         return checker.faults(self.database, self.prefect, self.keys, now=self.now)
 
-    def work_on(self, flow_run: FlowRunFacts, outcome: str = "complete", **fate: Any) -> tuple[str, Any]:
-        """Let a worker start a flow run: the same act as in a seeded history, chosen by a test."""
-        return self._work(flow_run, outcome, **fate)
+    def dispatched(self) -> FlowRunFacts:
+        """Submit a run and dispatch it; return the flow run that waits for a worker."""
+        self.submit("refresh/prices")
+        self.do("dispatch")
+        (flow_run,) = self._flow_runs(lambda one: one.state_type == FlowRunState.SCHEDULED)
+        return flow_run
 
     def do(self, act: str, *, fate: dict[str, Any] | None = None, **facts: Any) -> tuple[str, Any]:
-        """Let an act happen that a test chose."""
-        return self._do(act, fate=fate, **facts)
+        """Let a process do this act, with this fate: `kill_at` or `park_at` a point; return what came of it."""
+        order = Order(act, self.now, facts, **(fate or {}))
+        actor = self._crew.take()
+        return self._end(_Parked(actor, order), actor.carry_out(order))
+
+    def work_on(
+        self, flow_run: FlowRunFacts, outcome: str = "complete", *, fate: dict[str, Any] | None = None
+    ) -> tuple[str, Any]:
+        """Let a worker start a flow run whose body ends so; return what came of it."""
+        begun = self.prefect.begin(flow_run.id)
+        text = str(self._choice.randrange(3))
+        start = self.prefect.starts[flow_run.id]
+        done = self.do("work", fate=fate, flow_run=begun, start=start, outcome=outcome, text=text)
+        if done[0] == "killed":
+            self._lose(begun)
+        return done
 
     def go_on(self) -> tuple[str, Any]:
         """Let the one that has stood still for longest go on."""
@@ -124,14 +140,6 @@ class Harness:
         """Those that stand still, and what they do."""
         return [(one.actor, one.order) for one in self._parked]
 
-    def _stop_cancelled(self) -> None:
-        """Prefect's worker ends the processes that Prefect wants to be cancelled, dead ones too."""
-        for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.CANCELLING):
-            self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CANCELLED)
-            self._note("stop", flow_run.name)
-
-    # How it happens.
-
     def _new_submission(self, deployment: str, *, key: str, **options: Any) -> dict[str, Any]:
         self.keys[key] = deployment
         submission = {"deployment": deployment, "idempotency_key": key, **options}
@@ -139,20 +147,17 @@ class Harness:
         return submission
 
     def _submit(self, submission: dict[str, Any], fate: dict[str, Any] | None = None) -> tuple[str, Any]:
-        outcome = self._do("submit", fate=fate, **submission)
+        outcome = self.do("submit", fate=fate, **submission)
         # A client that got no answer sends its request again, with the same key. One that stands still will answer.
         if outcome[0] != "killed":
             self._unanswered.remove(submission)
         return outcome
 
-    def _work(self, flow_run: FlowRunFacts, outcome: str, fate: dict[str, Any] | None = None) -> tuple[str, Any]:
-        begun = self.prefect.begin(flow_run.id)
-        text = str(self._choice.randrange(3))
-        start = self.prefect.starts[flow_run.id]
-        done = self._do("work", fate=fate, flow_run=begun, start=start, outcome=outcome, text=text)
-        if done[0] == "killed":
-            self._lose(begun)
-        return done
+    def _stop_cancelled(self) -> None:
+        """Prefect's worker ends the processes that Prefect wants to be cancelled, dead ones too."""
+        for flow_run in self._flow_runs(lambda one: one.state_type == FlowRunState.CANCELLING):
+            self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CANCELLED)
+            self._note("stop", self._number(flow_run))
 
     def _lose(self, flow_run: FlowRunFacts) -> None:
         """The process of this flow run is dead: somebody may notice, and tell Prefect."""
@@ -162,11 +167,6 @@ class Harness:
         if is_noticed:
             self.prefect.report_end(flow_run.id, self.prefect.starts[flow_run.id], FlowRunState.CRASHED)
             self._note("crash")
-
-    def _do(self, act: str, *, fate: dict[str, Any] | None = None, **facts: Any) -> tuple[str, Any]:
-        order = Order(act, self.now, facts, **(fate or {}))
-        actor = self._crew.take()
-        return self._end(_Parked(actor, order), actor.carry_out(order))
 
     def _go_on(self, parked: _Parked) -> tuple[str, Any]:
         self._parked.remove(parked)
@@ -189,7 +189,7 @@ class Harness:
         losing, self.prefect.loses_answers = self.prefect.loses_answers, False
         getattr(self.prefect, method)(flow_run.id)
         self.prefect.loses_answers = losing
-        self._note(method, flow_run.name)
+        self._note(method, self._number(flow_run))
 
     def _paused(self) -> list[FlowRunFacts]:
         ids = rest.paused_flow_runs(self.database)
@@ -197,6 +197,10 @@ class Harness:
 
     def _flow_runs(self, wanted: Callable[[FlowRunFacts], bool]) -> list[FlowRunFacts]:
         return [one for one in self.prefect.flow_runs() if wanted(one)]
+
+    def _number(self, flow_run: FlowRunFacts) -> str:
+        """Its place among all flow runs: ids and names differ from one history to its repetition."""
+        return str([one.id for one in self.prefect.flow_runs()].index(flow_run.id))
 
     def _note(self, *words: str) -> None:
         self.history.append(" ".join(word for word in words if word))

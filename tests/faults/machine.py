@@ -5,20 +5,18 @@ must be as they must always be; `checker` says what that is.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sqlmodel import SQLModel
 
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import RunExecution
-from freshline.runs.models import Store
 from freshline.runs.port import DirectPort
 from freshline.runs.reconcile import Reconciler
 from freshline.runs.service import RunExecutionService

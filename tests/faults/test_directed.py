@@ -22,6 +22,7 @@ from tests.faults.harness import Harness
 
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 HOUR = timedelta(hours=1)
+from tests.faults.tables import RUN
 
 
 @pytest.fixture
@@ -37,14 +38,6 @@ def claimed(database):
     """A run of the only deployment, held by a worker."""
     Graph(database, declared("refresh/prices"))
     return RunExecution(database).claim(RunExecutionService(database).submit("refresh/prices").id, worker="one").run
-
-
-def scheduled(harness):
-    """Submit and dispatch; return the flow run that waits for a worker."""
-    harness.submit("refresh/prices")
-    harness.do("dispatch")
-    (flow_run,) = [one for one in harness.prefect.flow_runs() if one.state_type == FlowRunState.SCHEDULED]
-    return flow_run
 
 
 def records(database):
@@ -129,7 +122,7 @@ def test_reply_to_commit_of_fail_lost_leaves_the_run_as_it_was_told(database, lo
 
 
 def test_worker_stopped_beyond_its_lease_is_fenced_when_it_goes_on(harness):
-    flow_run = scheduled(harness)
+    flow_run = harness.dispatched()
     assert harness.work_on(flow_run, fate={"park_at": "record.committed"})[0] == "parked"
     ((actor, order),) = harness.parked()
     os.kill(actor.process.pid, signal.SIGSTOP)
@@ -173,6 +166,6 @@ def test_worker_whose_clock_is_off_by_an_hour_gets_a_lease_by_the_clock_of_the_d
 )  # fmt: skip
 def test_worker_without_a_lease_that_nobody_notices_to_be_lost_comes_to_its_end(harness, outcome, point):
     harness.notices_without_lease = False
-    assert harness.work_on(scheduled(harness), outcome, fate={"kill_at": point})[0] == "killed"
+    assert harness.work_on(harness.dispatched(), outcome, fate={"kill_at": point})[0] == "killed"
     harness.come_to_rest()
     assert harness.faults() == []

@@ -13,7 +13,6 @@ from threading import Barrier, get_ident
 import pytest
 import sqlalchemy as sa
 
-from freshline.deployments.gateway import FlowRunState
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.execution import RunExecution
 from freshline.runs.port import DirectPort
@@ -31,12 +30,7 @@ from tests.faults.harness import Harness
 
 on_and_off = pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-
-
-def scheduled(harness):
-    """The flow run that waits for a worker."""
-    (flow_run,) = [one for one in harness.prefect.flow_runs() if one.state_type == FlowRunState.SCHEDULED]
-    return flow_run
+from tests.faults.tables import EVENT
 
 
 def dispatch_is_sent_twice(harness):
@@ -49,9 +43,7 @@ def dispatch_is_sent_twice(harness):
 
 def older_holder_meets_a_newer_fence(harness):
     """A worker stands still while the infrastructure starts its flow run again elsewhere; then it goes on."""
-    harness.submit("refresh/prices")
-    harness.do("dispatch")
-    flow_run = scheduled(harness)
+    flow_run = harness.dispatched()
     for _ in ("the older", "the newer"):
         assert harness.work_on(flow_run, fate={"park_at": "record.committed"})[0] == "parked"
     harness.go_on()
@@ -60,9 +52,7 @@ def older_holder_meets_a_newer_fence(harness):
 def worker_is_lost_and_nobody_notices(harness):
     """The worker dies; Prefect goes on saying that its flow run runs."""
     harness.noticed_share = 0.0
-    harness.submit("refresh/prices")
-    harness.do("dispatch")
-    assert harness.work_on(scheduled(harness), fate={"kill_at": "record.committed"})[0] == "killed"
+    assert harness.work_on(harness.dispatched(), fate={"kill_at": "record.committed"})[0] == "killed"
 
 
 @on_and_off

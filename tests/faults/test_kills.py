@@ -11,14 +11,15 @@ from itertools import count
 import pytest
 
 from tests.databases import new_database_url
-from tests.faults.harness import REST, Harness
+from tests.faults.chance import Chance
+from tests.faults.harness import REST
 from tests.faults.points import POINTS
 
 _SEED = os.environ.get("FRESHLINE_KILL_SEED")
 
 
 def play(url, seed, kills, **options):
-    with closing(Harness(url, seed, **options)) as harness:
+    with closing(Chance(url, seed, **options)) as harness:
         harness.play(kills)
         return harness, harness.faults()
 
@@ -69,5 +70,5 @@ def test_five_hundred_kills_at_every_point_leave_exactly_one_right_record_per_tr
 
 
 def test_same_seed_gives_the_same_history_again(new_store):
-    first, second = (play(new_store(), 7, 10)[0].history for _ in range(2))
+    first, second = (play(new_store(), 7, 12)[0].history for _ in range(2))
     assert first == second

@@ -19,6 +19,7 @@ _AGREED = {
     ("completed meanwhile", "completed"): "completed",
 }
 """What (the canceller, the completer) was told -> how the run has ended. Nothing else may be told."""
+from tests.faults.tables import RUN
 
 
 def race(database, url, races, *, seed):
