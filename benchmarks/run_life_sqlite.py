@@ -37,7 +37,7 @@ def prepare(setting: Setting) -> Iterator[Subjects]:
         exits.callback(raw.close)
         subjects = {
             OURS: Subject(
-                "submit, dispatch, claim, heartbeat, complete",
+                "submit, dispatch, claim, metrics, complete",
                 lambda: lives.rate(RUNS),
                 durability.of_database(database),
             ),

@@ -75,20 +75,30 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Refuse naive values; SQLite keeps UTC without an offset."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise NotStorable(f"the timestamp {value.isoformat()} has no time zone")
-        value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], Any]:
+        """Refuse naive values; SQLite keeps UTC as text without an offset."""
+        is_sqlite = dialect.name == "sqlite"
 
-    def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
+        def bind(value: datetime | None) -> Any:
+            if value is None:
+                return None
+            if value.tzinfo is None:
+                raise NotStorable(f"the timestamp {value.isoformat()} has no time zone")
+            value = value.astimezone(UTC)
+            return value.replace(tzinfo=None).isoformat(" ", "microseconds") if is_sqlite else value
+
+        return bind
+
+    def result_processor(self, dialect: sa.Dialect, _coltype: object) -> Callable[[Any], datetime | None]:
         """Return an aware value."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        is_sqlite = dialect.name == "sqlite"
+
+        def read(value: Any) -> datetime | None:
+            if value is None:
+                return None
+            return datetime.fromisoformat(value).replace(tzinfo=UTC) if is_sqlite else value.astimezone(UTC)
+
+        return read
 
 
 def json_type() -> sa.types.TypeEngine[Any]:

@@ -141,20 +141,23 @@ class _Compiled:
     def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
         compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
         self._text = str(compiled)
-        self._names: list[str] | None = compiled.positiontup if compiled.positional else None
         self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
-        self._binds: list[tuple[str, Convert]] = list(compiled._bind_processors.items())
+        binds: dict[str, Convert] = dict(compiled._bind_processors)
+        self._binds = list(binds.items())
+        self._order: list[tuple[str, Convert | None]] | None = None
+        if compiled.positional:
+            self._order = [(name, binds.get(name)) for name in compiled.positiontup]
         self._dialect = dialect
         self._columns: Sequence[Any] = compiled._result_columns or ()
         self._row = row_type(column.keyname for column in self._columns)
         self._converts: list[tuple[int, Convert]] | None = None
 
-    def fetch(self, connection: Connection, parameters: dict[str, Any]) -> list[Any]:
+    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         cursor = self.run(connection, parameters)
         rows = cursor.fetchall()
         return self._converted(cursor, rows) if rows else []
 
-    def run(self, connection: Connection, parameters: dict[str, Any]) -> Any:
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
         raw: Any = connection.connection.driver_connection
         cursor = raw.cursor()
         try:
@@ -166,7 +169,7 @@ class _Compiled:
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         raw: Any = connection.connection.driver_connection
         try:
-            raw.executemany(self._text, [self._bound(dict(row)) for row in rows])
+            raw.executemany(self._text, [self._bound(row) for row in rows])
         except Exception as error:
             raise translated(error, connection, self._text) from error
 
@@ -188,12 +191,18 @@ class _Compiled:
             made.append(self._row._make(values))
         return made
 
-    def _bound(self, parameters: dict[str, Any]) -> Any:
+    def _bound(self, parameters: Mapping[str, Any]) -> Any:
         if self._fixed:
             parameters = {**self._fixed, **parameters}
+        if self._order is not None:
+            return [
+                value if (value := parameters[name]) is None or convert is None else convert(value)
+                for name, convert in self._order
+            ]
+        bound = dict(parameters)
         for name, convert in self._binds:
-            parameters[name] = convert(parameters[name])
-        return parameters if self._names is None else [parameters[name] for name in self._names]
+            bound[name] = convert(bound[name])
+        return bound
 
 
 def translated(error: Exception, connection: Connection, text: str) -> Exception:
