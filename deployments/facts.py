@@ -16,6 +16,7 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
     state = flow_run.state
     created_by = flow_run.created_by
     state_type = state.type if state is not None else flow_run.state_type
+    policy = flow_run.empirical_policy
     return FlowRunFacts(
         id=flow_run.id,
         name=flow_run.name,
@@ -36,7 +37,10 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         expected_start_at=_utc(flow_run.expected_start_time),
         started_at=_utc(flow_run.start_time),
         ended_at=_utc(flow_run.end_time),
-        retries=flow_run.empirical_policy.retries or 0,
+        retries=policy.retries or 0,
+        retry_delay_s=float(policy.retry_delay or 0),
+        # Prefect leaves the word when the next attempt has begun.
+        is_retried_in_process=policy.retry_type == "in_process" and state is not None and state.is_scheduled(),
     )
 
 

@@ -79,6 +79,10 @@ class FlowRunFacts:
     ended_at: datetime | None
     retries: int = 0
     """How many further attempts Prefect makes when the function raises; known once the function has begun."""
+    retry_delay_s: float = 0.0
+    """How long Prefect waits before each of them; known as `retries` is."""
+    is_retried_in_process: bool = False
+    """It waits for its next attempt in the process that made the last one: no worker takes it up."""
 
     @property
     def has_ended(self) -> bool:

@@ -10,9 +10,11 @@ people see in Prefect's run form.
 
 import functools
 import inspect
+import time
 import traceback
 from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -127,6 +129,7 @@ class Attempt:
         """None for a plain call within a flow: nothing can suspend or retry it."""
         self._within = within
         self._run = claim.run
+        self._claimed_s = time.monotonic()
         self._cancelled = False
         if claim.may_start:
             self._lease = Lease(
@@ -225,17 +228,26 @@ class Attempt:
         trace = "".join(traceback.format_exception(error))
         flow_run = self._flow_run
         # Prefect counts how often it entered Running; within one process its count may be that of the start.
-        will_retry = flow_run is not None and max(self._run.attempt, flow_run.run_count) <= flow_run.retries
+        retried = flow_run if flow_run and max(self._run.attempt, flow_run.run_count) <= flow_run.retries else None
+        counters = self.context._counters  # not for the body to read: it has no public name
         stored = None if isinstance(error, Fenced) else stored_traceback(self._port.objects, trace)
         self._port.fail(
             self._run.id,
             self._run.fence,
             error,
             trace,
-            will_retry=will_retry,
+            will_retry=retried is not None,
             artifacts=[stored] if stored is not None else [],
             traceback_ref=stored.name if stored is not None else None,
+            counters=counters.of_run,
+            step_counters=counters.of_steps,
+            resume_due_at=self._after(retried.retry_delay_s) if retried is not None else None,
         )
+
+    def _after(self, delay_s: float) -> datetime:
+        """Return the moment after this delay, by the store's clock: this machine's may be off by an hour."""
+        claimed_at: datetime = self._run.heartbeat_at
+        return claimed_at + timedelta(seconds=time.monotonic() - self._claimed_s + delay_s)
 
     def _suspend(self, flow_run: FlowRunFacts) -> NoReturn:
         """Give the worker back, as was asked; Prefect's signal unwinds the flow."""

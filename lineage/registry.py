@@ -26,6 +26,9 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
 
 
+_TO_RUN = tuple(column for column in _DEPLOYMENT.c if column.name != "parameter_schema")
+"""What is needed to execute a run: its parameters were checked when it was asked for."""
+
 _BY_KEY = Statement(
     lambda _: sa.select(_DEPLOYMENT).where(
         _DEPLOYMENT.c.tenant_id == sa.bindparam("tenant_id"),
@@ -34,9 +37,10 @@ _BY_KEY = Statement(
     )
 )
 # A renamed resource leaves a retired row with the same Prefect deployment.
+_BY_ID = Statement(lambda _: sa.select(*_TO_RUN).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
 _BY_PREFECT_ID = Statement(
     lambda _: (
-        sa.select(_DEPLOYMENT)
+        sa.select(*_TO_RUN)
         .where(_DEPLOYMENT.c.prefect_deployment_id == sa.bindparam("prefect_deployment_id"))
         .order_by(_DEPLOYMENT.c.retired_at.is_not(None), _DEPLOYMENT.c.registered_at.desc())
         .limit(sa.literal_column("1"))
@@ -167,8 +171,13 @@ def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
     return row
 
 
+def deployment_by_id(connection: Connection, deployment_id: UUID) -> Any:
+    """Return the row of a deployment that exists, without `parameter_schema`."""
+    return _BY_ID.first(connection, deployment_id=deployment_id)
+
+
 def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Row[Any] | None:
-    """Return the row of the deployment that Prefect knows by this id, if it is ours."""
+    """Return the row of the deployment that Prefect knows by this id, if it is ours; without `parameter_schema`."""
     return _BY_PREFECT_ID.first(connection, prefect_deployment_id=prefect_deployment_id)
 
 

@@ -135,17 +135,22 @@ class Adoption:
             if not flow_run.has_ended:
                 return None  # its own claim fails for the same reason: until then it may still be corrected
             message = f"the flow run's parameters cannot be used: {refusal}"
-            run = self.database.write(lambda connection: self._record_unreadable(connection, flow_run, message))
+            run = self.database.write(
+                lambda connection: self._record_unreadable(connection, flow_run, caller_id, message)
+            )
         faults.reach("reconcile.adopted")
         if run is None:
             return False
         log(_LOGGER, self.database, run, f"the flow run {flow_run.name} had no run")
         return True
 
-    def _record_unreadable(self, connection: Connection, flow_run: FlowRunFacts, message: str) -> Row[Any] | None:
+    def _record_unreadable(
+        self, connection: Connection, flow_run: FlowRunFacts, caller_id: UUID | None, message: str
+    ) -> Row[Any] | None:
         """Record an ended flow run whose parameters no run can have: as they were sent, and with the reason."""
         now = self.database.now(connection)
-        run = ensure_run(connection, replace(flow_run, parameters={}), now=now, is_starting=False)
+        without = replace(flow_run, parameters={})
+        run = ensure_run(connection, without, now=now, is_starting=False, caller_id=caller_id)
         if run is None or RunStatus(run.status).is_terminal:
             return run
         changed = store.change(connection, run.id, actor=ACTOR, now=now, parameters=_storable(flow_run.parameters))

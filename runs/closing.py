@@ -90,6 +90,7 @@ def close(
         ending.event(),
         actor=ACTOR,
         now=now,
+        started_at=seen.started_at,
         held_fence=seen.fence,
         lease_before=lease_before,
         error_message=ending.message or seen.error_message,

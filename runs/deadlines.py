@@ -1,5 +1,12 @@
 """What time alone ends: a lease that nobody renews, a cancellation that nobody heeds, a wait without an end.
 
+And a retry that nobody makes. Between two attempts a run holds no lease. Measured on Prefect 3.8.8: the process that
+made the failed attempt sleeps until the next one is due; its flow run is meanwhile `AwaitingRetry` (SCHEDULED), with a
+policy that says `in_process`, and workers leave such a flow run alone. When that process is killed, its worker says
+Crashed within a second. When the worker is lost too, or there is none, as in a script, the flow run stays
+`AwaitingRetry` for good: another worker on the same pool starts new flow runs, and not this one. Only a retry by hand
+(`reschedule`) goes to a worker, and may have to wait for one as long as any flow run.
+
 Needs the database and nothing else: it goes on while Prefect is away. Each run is a transaction of its own.
 """
 
@@ -16,11 +23,12 @@ from ..storage import faults
 from ..storage.database import Database
 from ..storage.faults import Guard
 from ..storage.statement import one_of
+from ..storage.words import Trigger
 from . import events, outbox, store
 from .closing import Ending, close, log
 from .gate import READY
 from .models import RunDependency, RunEvent
-from .status import LEASED, RunStatus, StopReason
+from .status import LEASED, TERMINAL, RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
@@ -29,6 +37,8 @@ _DEPENDENCY = RunDependency.__table__  # type: ignore[attr-defined]
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
 _RUN = store.RUN
 _DAY_S = 86_400.0
+_IS_CALLED = sa.and_(_RUN.c.background.is_(False), one_of(_RUN.c.trigger, {Trigger.MANUAL, Trigger.SUBFLOW}))
+"""Of a flow that a script or another flow calls: no worker ever starts it."""
 
 CRASH_AFTER = timedelta(seconds=60)
 """How long Prefect's worker has to end the process of a flow run whose cancellation was forced."""
@@ -56,6 +66,37 @@ class Deadlines:
         if self._is_sparing(now) or not faults.is_on(Guard.LEASE):
             return 0
         return sum(self._expire(run) for run in lost)
+
+    def end_lost_retries(self) -> int:
+        """End the runs of called flows whose next attempt did not begin within a lease of its time.
+
+        What a worker might start is Prefect's to say: the reconciler asks it about `overdue_retries`.
+        """
+        return sum(self.end_retry(run) for run in self._overdue_retries(_IS_CALLED))
+
+    def overdue_retries(self) -> list[Row[Any]]:
+        """Return the runs that worker and Prefect may still have, whose next attempt was due a lease ago."""
+        return self._overdue_retries(sa.not_(_IS_CALLED))
+
+    def end_retry(self, run: Row[Any]) -> bool:
+        """End a run between two attempts whose process is gone, and have its flow run forced to Crashed."""
+        why = "its next attempt did not begin: its process is gone"
+        if run.error_message:
+            why = f"{why}; the last one failed: {run.error_message}"
+        return self._crash(run, Ending(RunStatus.FAILED, StopReason.CRASHED, why), why)
+
+    def end_left_behind(self) -> int:
+        """End the runs that were suspended within a flow that called them, and has ended without calling again.
+
+        Prefect suspends no called flow. But a suspension of the calling flow run unwinds what it calls too.
+        """
+        why = "the run that called it ended while it was suspended"
+        cancelled = Ending(RunStatus.CANCELLED, StopReason.CANCELLED_BY_USER, why)
+        crashed = Ending(RunStatus.FAILED, StopReason.CRASHED, why)
+        with self.database.read() as connection:
+            left = [(run, cancelled) for run in _left_behind(connection, {RunStatus.CANCELLED})]
+            left += [(run, crashed) for run in _left_behind(connection, TERMINAL - {RunStatus.CANCELLED})]
+        return sum(self._crash(run, ending, why) for run, ending in left)
 
     def force_cancels(self) -> int:
         """End the runs that go on long after their cancellation was asked for.
@@ -86,21 +127,37 @@ class Deadlines:
         self._last_look_at = now
         return self._spare_until is not None and now < self._spare_until
 
+    def _overdue_retries(self, *conditions: sa.ColumnElement[bool]) -> list[Row[Any]]:
+        failed = sa.select(sa.func.max(_EVENT.c.at)).where(
+            _EVENT.c.run_id == _RUN.c.id, _EVENT.c.kind == "attempt_failed"
+        )
+        due_at = sa.func.coalesce(_RUN.c.resume_due_at, failed.scalar_subquery())
+        is_retrying = one_of(_RUN.c.status, {RunStatus.RETRYING})
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            is_overdue = due_at <= now - timedelta(seconds=self.lease_s)
+            overdue = _found(connection, _RUN.c.ended_at.is_(None), is_retrying, is_overdue, *conditions)
+        return [] if self._is_sparing(now) else overdue
+
     def _expire(self, run: Row[Any]) -> bool:
+        faults.reach("reconcile.expiring")
+        why = f"its worker {run.lease_owner} was not heard of for a whole lease"
+        ended = self._crash(run, Ending(RunStatus.FAILED, StopReason.LEASE_EXPIRED), why, holds_lease=True)
+        faults.reach("reconcile.expired")
+        return ended
+
+    def _crash(self, run: Row[Any], ending: Ending, why: str, *, holds_lease: bool = False) -> bool:
+        """End a run whose process is gone, and have its flow run forced to Crashed; a heartbeat wins."""
+
         def work(connection: Connection) -> Row[Any] | None:
             now = self.database.now(connection)
-            ended = close(
-                connection, run, Ending(RunStatus.FAILED, StopReason.LEASE_EXPIRED), now=now, lease_before=now
-            )
+            ended = close(connection, run, ending, now=now, lease_before=now if holds_lease else None)
             if ended is not None and ended.flow_run_id is not None:
                 key = f"crash:{run.id}:{run.attempt}"
                 outbox.enqueue(connection, outbox.Topic.CRASH, run.id, dedupe_key=key, now=now)
             return ended
 
-        faults.reach("reconcile.expiring")
-        ended = self.database.write(work)
-        faults.reach("reconcile.expired")
-        return self._log(ended, f"its worker {run.lease_owner} was not heard of for a whole lease")
+        return self._log(self.database.write(work), why)
 
     def _force(self, run: Row[Any]) -> bool:
         def work(connection: Connection) -> Row[Any] | None:
@@ -143,6 +200,14 @@ def _found(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[
     """Return the runs for which all of this holds, oldest first."""
     # Sorted here: for the sake of the order SQLite would read every run that there ever was.
     return sorted(connection.execute(sa.select(_RUN).where(*conditions)), key=lambda run: run.id)
+
+
+def _left_behind(connection: Connection, ends: frozenset[RunStatus] | set[RunStatus]) -> list[Row[Any]]:
+    """Return the runs that are suspended although the run that called them has ended so."""
+    caller = _RUN.alias("caller")
+    has_ended = sa.exists().where(caller.c.id == _RUN.c.parent_id, one_of(caller.c.status, ends))
+    is_paused = one_of(_RUN.c.status, {RunStatus.PAUSED})
+    return _found(connection, _RUN.c.ended_at.is_(None), is_paused, _IS_CALLED, has_ended)
 
 
 def _awaited(connection: Connection, run: Row[Any]) -> list[str]:

@@ -32,10 +32,12 @@ _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _MAX_ATTEMPTS = 200
 
+_SENT = ("id", "deployment_id", "status", "stop_reason", "attempt", "flow_run_id", "parameters", "request", "tags")
+"""What of a run is needed to send it."""
 _RUNS_TO_SEND = Statement(
     lambda sql: (
         sa.select(
-            store.RUN,
+            *(store.RUN.c[name] for name in _SENT),
             _DEPLOYMENT.c.prefect_deployment_id,
             _DEPLOYMENT.c.declaration,
             sa.select(store.STORE.c.id).scalar_subquery().label("store_id"),

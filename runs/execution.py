@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import staleness, versions
+from ..lineage import registry, staleness, versions
 from ..lineage.models import Activity, Deployment, DeploymentState
 from ..storage import faults
 from ..storage.artifacts import ArtifactRecord, insert_artifacts, replace_artifacts
@@ -36,7 +36,6 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _MAX_TRACEBACK = 20_000
 
-_DEPLOYMENT_BY_ID = Statement(lambda _: sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
 _DRAW_FENCE = Statement(
     lambda _: (
         sa.update(_STATE)
@@ -94,7 +93,7 @@ class RunExecution:
             now = self.database.now(connection)
             found = store.get_run(connection, run, lock=True) if isinstance(run, UUID) else run(connection, now)
             faults.reach("claim.ensured")
-            deployment: Any = _DEPLOYMENT_BY_ID.first(connection, deployment_id=found.deployment_id)
+            deployment = registry.deployment_by_id(connection, found.deployment_id)
             status = RunStatus(found.status)
             if status.is_terminal or status in (RunStatus.WAITING, RunStatus.CANCELLING):
                 return Claim(found, deployment, None, may_start=False)
@@ -342,11 +341,12 @@ class RunExecution:
         }
         if run.status == RunStatus.RUNNING:
             # Its infrastructure started the flow run again: the new fence stops whoever still executes the old one.
-            started = store.change(connection, run.id, [began], actor=worker, now=now, **values)
+            started = store.change(connection, run.id, [began], actor=worker, now=now, brief=True, **values)
         else:
-            started = store.transition(connection, run.id, RunStatus.RUNNING, [began], actor=worker, now=now, **values)
+            target = RunStatus.RUNNING
+            started = store.transition(connection, run.id, target, [began], actor=worker, now=now, brief=True, **values)
         assert started is not None, "the run was read in this transaction"
-        return Claim(started, deployment, admission.decision, may_start=True, pins=pins)
+        return Claim(store.joined(run, started), deployment, admission.decision, may_start=True, pins=pins)
 
     def _publish(
         self, connection: Connection, run: Row[Any], fence: int, result: Result, *, now: datetime

@@ -27,6 +27,10 @@ _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 READY = frozenset({Freshness.READY, Freshness.SOURCE_DELAYED})
 
+_CANNOT_WAIT = (
+    "a subflow cannot wait for upstreams: "
+    "submit its deployment instead, or call run_deployment(..., as_subflow=False)"
+)
 
 _LOOK = Statement(
     lambda _: (
@@ -173,7 +177,7 @@ def decide(
     elif on_stale == OnStale.FORCE:
         verdict, reason = Verdict.RUN, f"forced by {actor} although {reasons}"
     elif on_stale in (OnStale.REFRESH, OnStale.WAIT) and not can_wait:
-        verdict, reason = Verdict.REFUSE, f"{reasons}; a subflow cannot wait for upstreams: run its deployment instead"
+        verdict, reason = Verdict.REFUSE, f"{reasons}; {_CANNOT_WAIT}"
     elif on_stale == OnStale.REFRESH:
         verdict, reason = Verdict.REFRESH, f"first to be refreshed: {reasons}"
     elif on_stale == OnStale.WAIT:

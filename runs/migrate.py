@@ -65,6 +65,7 @@ def upgrade(database: Database) -> None:
     from alembic import command
 
     with database.transaction() as connection:
+        connection.begin()  # so that Alembic sees that it is in a transaction, and leaves it to us
         if database.dialect == "postgresql":
             # Two programs that start together: the second waits, and finds the work done.
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(7205759403792793601)"))

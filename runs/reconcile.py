@@ -55,6 +55,8 @@ class Repairs:
     """Runs that had waited too long for their upstreams."""
     mirrored: int = 0
     """Runs of whose steps there was something new."""
+    lost: int = 0
+    """Runs without a lease whose process was gone."""
 
 
 @dataclass
@@ -90,6 +92,7 @@ class Reconciler:
         faults.reach("reconcile.begin")
         lapsed = self._lapse_policies()
         expired = self._deadlines.expire_leases()
+        lost = self._deadlines.end_lost_retries() + self._deadlines.end_left_behind()
         forced = self._deadlines.force_cancels()
         released = self._release_ready()
         refused = self._deadlines.refuse_waits()
@@ -97,7 +100,7 @@ class Reconciler:
         closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
         adopted = self._adoption.pass_once()
-        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, self._mirror.pass_once())
+        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, self._mirror.pass_once(), lost)
 
     def _lapse_policies(self) -> int:
         def due(connection: Connection) -> list[UUID]:
@@ -138,6 +141,8 @@ class Reconciler:
         """End the runs whose flow run has ended or is gone, and pass on that one is being cancelled."""
         if not runs:
             return 0
+        is_retrying = any(run.status == RunStatus.RETRYING for run in runs)
+        overdue = {run.id for run in self._deadlines.overdue_retries()} if is_retrying else set()
         flow_runs = self.gateway.read_flow_runs({run.flow_run_id for run in runs})
         closed = 0
         # Most runs go on: they cost no write transaction.
@@ -146,6 +151,8 @@ class Reconciler:
             ending = ending_of(run, flow_run, now=now, start_within_s=self.start_within_s)
             if ending is not None:
                 closed += self._close_one(run, ending)
+            elif run.id in overdue and _had_a_process(flow_run):
+                closed += self._deadlines.end_retry(run)
             elif _is_being_cancelled(run, flow_run):
                 self._pass_on_cancel(run)
         return closed
@@ -254,3 +261,8 @@ def _waiting(connection: Connection) -> set[UUID]:
 def _is_being_cancelled(run: Row[Any], flow_run: FlowRunFacts | None) -> bool:
     is_cancelling = flow_run is not None and flow_run.state_type == FlowRunState.CANCELLING
     return is_cancelling and run.status == RunStatus.RUNNING
+
+
+def _had_a_process(flow_run: FlowRunFacts | None) -> bool:
+    """True when Prefect takes the flow run for one that a process executes, or sleeps in before its next attempt."""
+    return flow_run is not None and (flow_run.state_type == FlowRunState.RUNNING or flow_run.is_retried_in_process)

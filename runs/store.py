@@ -37,9 +37,6 @@ _UNSET: Mapping[str, Any] = {
 }  # fmt: skip
 
 _STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
-_INSERT_RUN = Statement(
-    lambda sql: sql.insert(RUN).values({column: sa.bindparam(column.name) for column in RUN.c}).on_conflict_do_nothing()
-)
 _RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
 _LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
 _RUN_BY_KEY = Statement(
@@ -88,9 +85,8 @@ def insert_run(
     `values` holds a value for every column but those that follow from here.
     """
     row = _ROW(**{**_UNSET, **values, "created_at": now, "last_seq": len(events)})
-    if row.idempotency_key is None and row.flow_run_id is None:
-        _INSERT_RUN.run(connection, **row._asdict())  # nothing that it could meet
-    elif _INSERT_RUN.run(connection, **row._asdict()) == 0:
+    given = {name: value for name, value in row._asdict().items() if value is not None}
+    if _insert_statement(tuple(given)).run(connection, **given) == 0:
         return None
     _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
     return row
@@ -154,6 +150,7 @@ def transition(
     now: datetime,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
+    brief: bool = False,
     **values: Any,
 ) -> Row[Any] | None:
     """Move a run to `target` with its events; return its row, or None when it was not allowed.
@@ -175,6 +172,7 @@ def transition(
         now=now,
         held_fence=held_fence,
         lease_before=lease_before,
+        brief=brief,
     )
 
 
@@ -198,6 +196,13 @@ def change(
     return _update(
         connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence, brief=brief
     )
+
+
+def joined(run: Row[Any], changed: Row[Any]) -> Row[Any]:
+    """Return a run's row as it is after a change that gave a brief one."""
+    values: dict[str, Any] = run._asdict()
+    row: Row[Any] = _ROW(**{**values, **changed._asdict()})
+    return row
 
 
 def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
@@ -251,6 +256,14 @@ def _update(
     if row is not None:
         _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
     return row
+
+
+@lru_cache(maxsize=64)
+def _insert_statement(columns: tuple[str, ...]) -> Statement:
+    """Return the insertion of a run with these columns; the others are null, and most are when a run begins."""
+    return Statement(
+        lambda sql: sql.insert(RUN).values({name: sa.bindparam(name) for name in columns}).on_conflict_do_nothing()
+    )
 
 
 @lru_cache(maxsize=256)

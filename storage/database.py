@@ -8,26 +8,21 @@ database, because it may run more than once.
 """
 
 import json
-import math
 import random
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from .errors import InvalidInput, NotStorable, StoreUnavailable
-from .statement import translated
+from .connections import Begin, Connections, began_at, make_engine
+from .errors import NotStorable, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -40,33 +35,12 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
-_OPTION = "freshline_begin"
-_BEGAN_AT = "freshline_began_at"
 _WRITE_ATTEMPTS = 12
 _OUTAGE_S = 60.0
 _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
-_WAL_ATTEMPTS = 100
-_IDLE_S = 5.0
-_SQLITE_BUSY_MS = 30_000
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
-
-
-class _Begin(StrEnum):
-    """How a transaction begins."""
-
-    READ = "read"
-    WRITE = "write"
-    WRITE_IN_PASSING = "write in passing"
-    """What it writes may be lost with the server's power."""
-
-
-_POSTGRES_BEGIN = {
-    _Begin.READ: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()",
-    _Begin.WRITE: "BEGIN; SELECT clock_timestamp()",
-    _Begin.WRITE_IN_PASSING: "BEGIN; SET LOCAL synchronous_commit = off; SELECT clock_timestamp()",
-}
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -134,9 +108,9 @@ class Database:
         sqlite_synchronous: str = "NORMAL",
         pool_size: int = 10,
     ) -> None:
-        self.engine = _make_engine(url, sqlite_synchronous=sqlite_synchronous, pool_size=pool_size)
-        self._writing = self.engine.execution_options(**{_OPTION: _Begin.WRITE})
-        self._passing = self.engine.execution_options(**{_OPTION: _Begin.WRITE_IN_PASSING})
+        engine = make_engine(url, json_serializer=dump_json, synchronous=sqlite_synchronous, size=pool_size)
+        self.engine = engine
+        self._connections = Connections(engine, size=pool_size)
         self.dialect: str = self.engine.dialect.name
         self._clock = clock
 
@@ -147,7 +121,7 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with _connected(self.engine) as connection, connection.begin():
+        with self._connections.begun(Begin.READ) as connection:
             yield connection
 
     @contextmanager
@@ -157,8 +131,7 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        # Deferred BEGIN, read, then write fails at once on SQLite whatever the timeout: take the lock first.
-        with _connected(self._writing if durable else self._passing) as connection, connection.begin():
+        with self._connections.begun(Begin.WRITE if durable else Begin.WRITE_IN_PASSING) as connection:
             yield connection
 
     def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False, durable: bool = True) -> T:
@@ -209,125 +182,11 @@ class Database:
             return self._clock()
         if self.dialect == "sqlite":
             return datetime.now(UTC)  # the file is local: its clock is this machine's
-        began_at: datetime = connection.connection.info[_BEGAN_AT]
-        return began_at
+        return began_at(connection)
 
     def dispose(self) -> None:
         """Close all connections."""
-        self.engine.dispose()
-
-
-@contextmanager
-def _connected(engine: Engine) -> Iterator[Connection]:
-    try:
-        connection = engine.connect()
-    except exc.OperationalError as error:
-        shown = engine.url.render_as_string(hide_password=True)
-        raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
-    with connection:
-        yield connection
-
-
-def _make_engine(url: str, *, sqlite_synchronous: str, pool_size: int) -> Engine:
-    try:
-        parsed = sa.make_url(url)
-    except exc.ArgumentError:
-        raise InvalidInput(
-            "FRESHLINE_DATABASE_URL is no database URL; write postgresql+psycopg://user@host/name or sqlite:///path"
-        ) from None
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")  # the driver that we install
-    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise InvalidInput(f"FRESHLINE_DATABASE_URL: {parsed.drivername!r} is neither postgresql+psycopg nor sqlite")
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database not in (None, "", ":memory:"):
-            directory = Path(str(parsed.database)).parent
-            try:
-                directory.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StoreUnavailable(f"cannot make the directory {directory}: {error.strerror}") from None
-        engine = sa.create_engine(parsed, json_serializer=dump_json, pool_size=pool_size, max_overflow=20)
-        _prepare_sqlite(engine, synchronous=sqlite_synchronous)
-        return engine
-    engine = sa.create_engine(
-        parsed,
-        json_serializer=dump_json,
-        pool_size=pool_size,
-        max_overflow=20,
-    )
-    _prepare_postgres(engine)
-    return engine
-
-
-def _prepare_postgres(engine: Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def leave_begin_to_us(raw: Any, _record: object) -> None:
-        raw.autocommit = True  # the BEGIN below is the only one; COMMIT is psycopg's as ever
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        how = connection.get_execution_options().get(_OPTION, _Begin.READ)
-        raw: Any = connection.connection.driver_connection
-        text = _POSTGRES_BEGIN[how]
-        try:
-            # One way to the server: BEGIN, and the time by its clock.
-            cursor = raw.execute(text)
-            while cursor.nextset():
-                pass
-            (now,) = cursor.fetchone()
-        except psycopg.Error as error:
-            raise translated(error, connection, text) from error
-        connection.connection.info[_BEGAN_AT] = now.astimezone(UTC)
-
-    @sa.event.listens_for(engine, "checkin")
-    def note(_raw: Any, record: Any) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    @sa.event.listens_for(engine, "checkout")
-    def ping(raw: Any, record: Any, _proxy: object) -> None:
-        """Try a connection that has been idle for a while: the server may have closed it meanwhile."""
-        idle_since = record.info.get("idle_since", math.inf)
-        if time.monotonic() - idle_since > _IDLE_S:
-            try:
-                raw.execute("SELECT 1")
-            except psycopg.Error as error:
-                raise exc.DisconnectionError from error  # the pool opens another one
-
-
-def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def set_pragmas(raw: Any, _record: object) -> None:
-        raw.isolation_level = None  # SQLAlchemy's BEGIN below is the only one
-        cursor = raw.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_MS}")
-        _use_wal(cursor)
-        cursor.execute(f"PRAGMA synchronous = {synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        how = connection.get_execution_options().get(_OPTION, _Begin.READ)
-        text = "BEGIN" if how == _Begin.READ else "BEGIN IMMEDIATE"
-        raw: Any = connection.connection.driver_connection
-        try:
-            # Straight to the driver: this is the most frequent statement of all.
-            raw.execute(text)
-        except sqlite3.Error as error:
-            raise translated(error, connection, text) from error
-
-
-def _use_wal(cursor: Any) -> None:
-    """Switch the file to WAL. SQLite does not wait when others open a new file at the same moment: wait here."""
-    for attempt in range(_WAL_ATTEMPTS):
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or attempt == _WAL_ATTEMPTS - 1:
-                raise
-            time.sleep(random.uniform(0.01, 0.1))
-        else:
-            return
+        self._connections.close()
 
 
 def _asks_for_retry(error: exc.DBAPIError) -> bool:

@@ -19,10 +19,10 @@ from tests.factories import Graph, declared
 from tests.faults import checker
 from tests.faults.acts import content
 from tests.faults.harness import Harness
+from tests.faults.tables import RUN
 
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 HOUR = timedelta(hours=1)
-from tests.faults.tables import RUN
 
 
 @pytest.fixture

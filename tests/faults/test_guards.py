@@ -27,10 +27,10 @@ from tests.faults import checker
 from tests.faults.acts import content
 from tests.faults.contention import at_once, await_blocked
 from tests.faults.harness import Harness
+from tests.faults.tables import EVENT
 
 on_and_off = pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
 on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-from tests.faults.tables import EVENT
 
 
 def dispatch_is_sent_twice(harness):
@@ -97,8 +97,8 @@ def test_event_counter_that_is_off_gives_one_number_twice(database, database_url
     with nullcontext() if is_on else switched_off(Guard.EVENT_COUNTER), watched(hold_back):
         outcomes = at_once(record, record)
     assert first, "both recorded, one of them first"
+    ended = RunExecution(database).fail(run.id, claim.run.fence, ValueError("end"), "")
     with database.read() as connection:
-        ended = RunExecution(database).fail(run.id, claim.run.fence, ValueError("end"), "")
         wrong = checker.wrong_records(connection, [ended])
         recorded = [row.kind for row in connection.execute(sa.select(EVENT))].count("author_event")
     if is_on:

@@ -70,5 +70,5 @@ def test_five_hundred_kills_at_every_point_leave_exactly_one_right_record_per_tr
 
 
 def test_same_seed_gives_the_same_history_again(new_store):
-    first, second = (play(new_store(), 7, 12)[0].history for _ in range(2))
+    first, second = (play(new_store(), 7, 6)[0].history for _ in range(2))
     assert first == second

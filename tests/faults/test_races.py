@@ -11,6 +11,7 @@ from freshline.runs.service import RunExecutionService
 from tests.factories import Graph, declared
 from tests.faults import checker
 from tests.faults.racing import Racers
+from tests.faults.tables import RUN
 
 _LAP = 50
 _AGREED = {
@@ -19,7 +20,6 @@ _AGREED = {
     ("completed meanwhile", "completed"): "completed",
 }
 """What (the canceller, the completer) was told -> how the run has ended. Nothing else may be told."""
-from tests.faults.tables import RUN
 
 
 def race(database, url, races, *, seed):
@@ -44,7 +44,6 @@ def race(database, url, races, *, seed):
 
 def test_three_hundred_races_of_cancel_against_complete_have_one_end_each(database, database_url):
     won = race(database, database_url, 300, seed=1)
-    print(won)
     assert won.total() == 300
     assert min(won["cancelled"], won["completed"]) >= 0.05 * 300, won
 

@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from freshline.storage.database import Database
-from tests.faults.machine import Clock, Machine
+from tests.faults.example import Clock
+from tests.faults.machine import Machine
 
 
 def run_machine(url: str, **options: Any) -> None:

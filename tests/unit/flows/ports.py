@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from freshline.flows import tracking
 from freshline.runs.execution import Claim
 from freshline.runs.intake import FlowCall
 from freshline.storage.filesystem import ObjectStore
+from tests.factories import START
 from tests.fakes import FakeGateway
 
 
@@ -24,6 +26,7 @@ class Port:
     objects: ObjectStore = field(default_factory=lambda: ObjectStore(f"memory://{uuid4()}"))
     result: Any = None
     will_retry: bool | None = None
+    resume_due_at: datetime | None = None
     call: FlowCall | None = None
 
     def claim(self, call, *, provenance=None):
@@ -31,7 +34,7 @@ class Port:
         self.call = call
         run = _Row(
             id=uuid4(), fence=1, attempt=1, status=self.status, request={}, base_version_id=None, stop_reason="x",
-            error_message="refresh/prices is stale",
+            error_message="refresh/prices is stale", heartbeat_at=START,
         )  # fmt: skip
         deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration={})
         return Claim(run, deployment, None, may_start=self.status == "running")
@@ -52,9 +55,10 @@ class Port:
         if self.fails_on_complete is not None:
             raise self.fails_on_complete
 
-    def fail(self, run_id, fence, error, traceback, *, will_retry, artifacts=(), traceback_ref=None):
+    def fail(self, run_id, fence, error, traceback, *, will_retry, resume_due_at=None, **_left):
         self.calls.append(f"fail {type(error).__name__}")
         self.will_retry = will_retry
+        self.resume_due_at = resume_due_at
 
     def acknowledge_cancel(self, run_id, fence):
         self.calls.append("cancel")

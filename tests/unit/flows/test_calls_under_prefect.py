@@ -225,7 +225,7 @@ def test_refused_calls_raise_and_leave_a_refused_run(records: Records):
     def body(run):
         with pytest.raises(UpstreamNotReady, match="refresh/never has no version yet"):
             simulate.fn()
-        with pytest.raises(UpstreamNotReady, match="a subflow cannot wait for upstreams"):
+        with pytest.raises(UpstreamNotReady, match="a subflow cannot wait for upstreams: submit its deployment instead"):
             simulate.fn(on_stale="refresh")
         with pytest.raises(CancelledRun):
             simulate()

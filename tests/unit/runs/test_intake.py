@@ -182,7 +182,10 @@ def test_call_that_would_have_to_wait_is_refused_with_the_reason_and_refreshes_n
         claim = calls.port.claim(call)
         assert (claim.may_start, claim.run.status) == (False, RunStatus.REFUSED)
         assert "has no version yet" in claim.run.error_message
-        assert "a subflow cannot wait for upstreams: run its deployment instead" in claim.run.error_message
+        assert (
+            "a subflow cannot wait for upstreams: submit its deployment instead, "
+            "or call run_deployment(..., as_subflow=False)" in claim.run.error_message
+        )
     assert runs_of(calls, "refresh/calendar") == []
 
 

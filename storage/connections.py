@@ -1,0 +1,219 @@
+"""Connections and transactions: how one begins and ends, on SQLite and Postgres.
+
+SQLAlchemy opens the connections and runs the rarer statements; BEGIN and COMMIT are ours, because they are the most
+frequent statements of all, and because each database wants its own: on SQLite a transaction that may write takes the
+lock at once (deferred, it would fail at its first write whatever the timeout), on Postgres BEGIN brings the server's
+time along, and one that only reads sees one snapshot.
+"""
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.engine import Connection, Engine
+
+from .errors import InvalidInput, StoreUnavailable
+from .statement import translated
+
+_WAL_ATTEMPTS = 100
+_SQLITE_BUSY_MS = 30_000
+_WAIT_S = 30.0
+_OVERFLOW = 20
+"""Connections beyond the size asked for: a transaction inside of another one must not wait for itself."""
+_BEGAN_AT = "freshline_began_at"
+
+
+class Begin(StrEnum):
+    """What a transaction is for."""
+
+    READ = "read"
+    WRITE = "write"
+    WRITE_IN_PASSING = "write in passing"
+    """What it writes may be lost with the server's power."""
+
+
+_SQLITE = {
+    Begin.READ: "BEGIN",
+    Begin.WRITE: "BEGIN IMMEDIATE",
+    Begin.WRITE_IN_PASSING: "BEGIN IMMEDIATE",
+}
+_POSTGRES = {
+    Begin.READ: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()",
+    Begin.WRITE: "BEGIN; SELECT clock_timestamp()",
+    Begin.WRITE_IN_PASSING: "BEGIN; SET LOCAL synchronous_commit = off; SELECT clock_timestamp()",
+}
+
+
+class Connections:
+    """The connections of one database, kept open between transactions: as many as were in use at once, bounded."""
+
+    def __init__(self, engine: Engine, *, size: int) -> None:
+        self._engine = engine
+        self._size = size + _OVERFLOW
+        self._is_sqlite = engine.dialect.name == "sqlite"
+        self._free = threading.BoundedSemaphore(self._size)
+        self._idle: deque[Connection] = deque()
+        self._process = os.getpid()
+        self._inherited: list[object] = []
+
+    @contextmanager
+    def begun(self, how: Begin) -> Iterator[Connection]:
+        """Open a transaction: committed when the block ends, undone when it raises.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached, or every connection has been in use for long.
+        """
+        if not self._free.acquire(timeout=_WAIT_S):
+            raise StoreUnavailable(f"all {self._size} connections to the database have been in use for {_WAIT_S:g} s")
+        try:
+            connection = self._begin(how)
+            try:
+                yield connection
+                _end(connection, commit=True)
+            except BaseException:
+                self._undo(connection)
+                raise
+            self._idle.append(connection)
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
+        self._engine.dispose()
+
+    def _begin(self, how: Begin) -> Connection:
+        text = (_SQLITE if self._is_sqlite else _POSTGRES)[how]
+        while True:
+            connection, is_new = self._take()
+            raw: Any = connection.connection.driver_connection
+            try:
+                cursor = raw.execute(text)
+                if not self._is_sqlite:
+                    while cursor.nextset():
+                        pass
+                    connection.connection.info[_BEGAN_AT] = cursor.fetchone()[0].astimezone(UTC)
+            except Exception as error:
+                failure = translated(error, connection, text)
+                connection.close()
+                if not is_new and isinstance(failure, exc.DBAPIError) and failure.connection_invalidated:
+                    continue  # the server had closed it meanwhile
+                raise failure from error
+            return connection
+
+    def _take(self) -> tuple[Connection, bool]:
+        """Return a connection, and whether it is a new one."""
+        if self._process != os.getpid():
+            # A child of fork: the sockets are its parent's. They are neither used nor closed here.
+            self._inherited.append(self._idle)
+            self._idle, self._process = deque(), os.getpid()
+            self._engine.dispose(close=False)
+        try:
+            return self._idle.pop(), False
+        except IndexError:
+            pass
+        try:
+            return self._engine.connect(), True
+        except exc.OperationalError as error:
+            shown = self._engine.url.render_as_string(hide_password=True)
+            raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
+
+    def _undo(self, connection: Connection) -> None:
+        try:
+            _end(connection, commit=False)
+        except Exception:
+            connection.invalidate()
+        if connection.invalidated:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+
+def began_at(connection: Connection) -> datetime:
+    """Return when a transaction on Postgres began, by the server's clock."""
+    moment: datetime = connection.connection.info[_BEGAN_AT]
+    return moment
+
+
+def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous: str, size: int) -> Engine:
+    """Return SQLAlchemy's engine of a database that we know; nothing is connected yet.
+
+    Raises:
+        InvalidInput: the URL is none, or of another database.
+        StoreUnavailable: the directory of an SQLite file cannot be made.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise InvalidInput(
+            "FRESHLINE_DATABASE_URL is no database URL; write postgresql+psycopg://user@host/name or sqlite:///path"
+        ) from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")  # the driver that we install
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise InvalidInput(f"FRESHLINE_DATABASE_URL: {parsed.drivername!r} is neither postgresql+psycopg nor sqlite")
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database not in (None, "", ":memory:"):
+            directory = Path(str(parsed.database)).parent
+            try:
+                directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreUnavailable(f"cannot make the directory {directory}: {error.strerror}") from None
+        engine = sa.create_engine(parsed, json_serializer=json_serializer, pool_size=size, max_overflow=_OVERFLOW)
+        _prepare_sqlite(engine, synchronous=synchronous)
+        return engine
+    engine = sa.create_engine(parsed, json_serializer=json_serializer, pool_size=size, max_overflow=_OVERFLOW)
+
+    @sa.event.listens_for(engine, "connect")
+    def leave_begin_to_us(raw: Any, _record: object) -> None:
+        raw.autocommit = True  # the BEGIN of `Connections` is the only one
+
+    return engine
+
+
+def _end(connection: Connection, *, commit: bool) -> None:
+    if connection.in_transaction():  # SQLAlchemy has run a statement, and thinks that it has begun
+        (connection.commit if commit else connection.rollback)()
+        return
+    raw: Any = connection.connection.driver_connection
+    try:
+        (raw.commit if commit else raw.rollback)()
+    except Exception as error:
+        raise translated(error, connection, "COMMIT" if commit else "ROLLBACK") from error
+
+
+def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def set_pragmas(raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # the BEGIN of `Connections` is the only one
+        cursor = raw.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {_SQLITE_BUSY_MS}")
+        _use_wal(cursor)
+        cursor.execute(f"PRAGMA synchronous = {synchronous}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Switch the file to WAL. SQLite does not wait when others open a new file at the same moment: wait here."""
+    for attempt in range(_WAL_ATTEMPTS):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or attempt == _WAL_ATTEMPTS - 1:
+                raise
+            time.sleep(random.uniform(0.01, 0.1))
+        else:
+            return
