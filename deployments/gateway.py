@@ -92,7 +92,8 @@ class FlowRunFacts:
     @property
     def has_begun(self) -> bool:
         """The flow function was entered at least once."""
-        return self.started_at is not None
+        # Prefect gives one that was cancelled before its start a start time too, that of its end.
+        return self.started_at is not None and (self.run_count > 0 or not self.has_ended)
 
     @property
     def is_suspended(self) -> bool:

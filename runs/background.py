@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -58,6 +59,7 @@ class Background:
     def _thread(self, name: str, work: Callable[[], Any], interval_s: float) -> threading.Thread:
         def loop() -> None:
             while not self._closed.is_set():
+                began = time.monotonic()
                 try:
                     work()
                     self.last_pass_at[name] = datetime.now(UTC)
@@ -65,6 +67,7 @@ class Background:
                     _LOGGER.warning("%s: %s", name, error)
                 except Exception:
                     _LOGGER.exception("the %s failed; it tries again", name)
-                self._closed.wait(interval_s)
+                # From start to start: a long pass must not make the next one late.
+                self._closed.wait(max(0.0, interval_s - (time.monotonic() - began)))
 
         return threading.Thread(target=loop, name=f"freshline-{name}", daemon=True)

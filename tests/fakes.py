@@ -48,8 +48,8 @@ class FakeGateway:
     Failing, each for the next call only: `fail_next` (nothing happens), `lose_reply_of_next` (it happens, the caller
     gets an error). `is_down = True` fails every call until it is False again.
 
-    What the worker, a person or the scheduler would do: `begin`, `task`, `call`, `run_script`, `end`, `start_again`,
-    `click`, `schedule`, `delete`, `delete_deployment`.
+    What the worker, a person or the scheduler would do: `begin`, `task`, `call`, `run_script`, `retry`, `end`,
+    `start_again`, `click`, `schedule`, `delete`, `delete_deployment`.
     """
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -122,6 +122,7 @@ class FakeGateway:
                     run_count=before.run_count + (before.state_name != "Resuming"),
                     started_at=before.started_at or now,
                     ended_at=None,
+                    is_retried_in_process=False,
                 )
             )
 
@@ -168,6 +169,14 @@ class FakeGateway:
             )
             self._task_runs[facts.id] = facts
             return facts
+
+    def retry(self, flow_run_id: UUID, *, retries: int = 1, delay_s: float = 0.0) -> FlowRunFacts:
+        """The function raises, and its process sleeps until it may call it again."""
+        with self._lock:
+            failed = self._with_state(
+                self._existing(flow_run_id), FlowRunState.SCHEDULED, name="AwaitingRetry", message="it raised"
+            )
+            return self._put(replace(failed, retries=retries, retry_delay_s=delay_s, is_retried_in_process=True))
 
     def end(
         self,
@@ -473,6 +482,7 @@ class FakeGateway:
             state_type=state_type,
             state_name=name or state_type.value.capitalize(),
             state_message=message,
+            is_retried_in_process=False,
         )
         return self._put(replace(changed, ended_at=self._clock() if changed.has_ended else None))
 

@@ -14,6 +14,7 @@ from freshline.runs.demo import CATALOGUE
 from freshline.runs.embedded import Embedded, embedded
 from freshline.runs.models import Run
 from freshline.runs.queries import RunReport
+from tests.acceptance.ways import ways  # noqa: F401 - a fixture
 from tests.pages import code, read
 
 

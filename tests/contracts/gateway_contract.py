@@ -51,6 +51,11 @@ class World(ABC):
         twice, and the flow `part`, and ended."""
 
     @abstractmethod
+    def awaiting_retry(self) -> FlowRunFacts:
+        """Return a flow run whose function raised and is to be called once more, 600 s later, by a process that is
+        gone."""
+
+    @abstractmethod
     def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
         """Return the flow run as soon as the condition holds."""
 
@@ -230,6 +235,16 @@ class GatewayContract:
                 return found
             assert time.monotonic() < deadline, f"still {found}"
             time.sleep(0.1)
+
+    def test_flow_run_between_two_attempts_says_which_process_makes_the_next_one(self, world: World) -> None:
+        waiting = world.awaiting_retry()
+        assert (waiting.state_type, waiting.state_name) == (FlowRunState.SCHEDULED, "AwaitingRetry")
+        assert (waiting.retries, waiting.retry_delay_s, waiting.is_retried_in_process) == (1, 600.0, True)
+        assert world.gateway.read_flow_run(waiting.id) == waiting, "nobody takes it up"
+        ended = world.gateway.set_state(waiting.id, FlowRunState.CRASHED)
+        assert (ended.retries, ended.is_retried_in_process) == (1, False)
+        fresh = world.create()
+        assert (fresh.retries, fresh.retry_delay_s, fresh.is_retried_in_process) == (0, 0.0, False)
 
     # States.
 

@@ -41,6 +41,16 @@ def whole():
 print(whole())
 """
 
+RETRIED = """
+from prefect import flow, runtime
+
+@flow(retries=1, retry_delay_seconds=600)
+def retried():
+    print(runtime.flow_run.id, flush=True)
+    raise ValueError("no luck")
+
+retried()
+"""
 
 CALLING = """
 import sys
@@ -95,6 +105,9 @@ class FakeWorld(World):
         self.gateway.task(flow_run.id, "part-0", FlowRunState.COMPLETED, task_run_id=part.id)
         return self.gateway.end(flow_run.id)
 
+    def awaiting_retry(self) -> FlowRunFacts:
+        return self.gateway.retry(self.running().id, retries=1, delay_s=600.0)
+
     def wait_for(self, flow_run_id: UUID, condition: Callable[[FlowRunFacts], bool]) -> FlowRunFacts:
         flow_run = self.gateway.read_flow_run(flow_run_id)
         assert flow_run is not None
@@ -133,6 +146,19 @@ class RealWorld(World):
     def with_task_runs(self) -> FlowRunFacts:
         flow_run_id = UUID(self.script(WITH_TASK_RUNS)[-1])
         return self.wait_for(flow_run_id, lambda flow_run: flow_run.has_ended)
+
+    def awaiting_retry(self) -> FlowRunFacts:
+        command = [sys.executable, "-c", RETRIED]
+        with (
+            self.stack.local.activated(),
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,
+        ):
+            try:
+                assert process.stdout is not None
+                flow_run_id = UUID(process.stdout.readline().strip())
+                return self.wait_for(flow_run_id, lambda flow_run: flow_run.state_name == "AwaitingRetry")
+            finally:
+                process.kill()
 
     def script(self, text: str, *arguments: str) -> list[str]:
         """Run it in a process of its own, and return the words that it prints."""

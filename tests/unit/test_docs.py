@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pandas as pd
@@ -23,12 +23,14 @@ from freshline.flows import RunContext
 from freshline.flows.tracking import Track, track
 from freshline.lineage.freshness import parse_policy
 from freshline.lineage.models import Activity, CauseKind, Freshness
+from freshline.runs import author_events, details, events, models
 from freshline.runs.cli import _COMMANDS, cli
 from freshline.runs.details import run_type
 from freshline.runs.gate import Verdict
 from freshline.runs.register import check_policy
 from freshline.runs.request import DEFAULT_ON_STALE, REQUEST_PARAMETERS
-from freshline.runs.status import TRANSITIONS, RunStatus, StopReason
+from freshline.runs.service import RunExecutionService
+from freshline.runs.status import TRANSITIONS, RunStatus, StepStatus, StopReason
 from freshline.storage import errors, words
 from freshline.storage.settings import Settings
 from tests.pages import DOCS, FENCE, ROOT, code, read
@@ -106,6 +108,7 @@ def test_sharpe_ratios_on_shipped_prices_come_with_the_caveat(page: Path) -> Non
         ("Edge kinds", words.EdgeKind),
         ("Run statuses", RunStatus),
         ("Stop reasons", StopReason),
+        ("Step statuses", StepStatus),
         ("Freshness", Freshness),
         ("Activity", Activity),
         ("Causes", CauseKind),
@@ -146,6 +149,69 @@ def test_state_diagram_has_the_transitions_of_the_code() -> None:
     assert drawn == {(source.value, target.value) for source, after in TRANSITIONS.items() for target in after}
     ends = set(re.findall(r"^\s+(\w+) --> \[\*\]$", diagram, re.MULTILINE))
     assert ends == {status.value for status in RunStatus if status.is_terminal}
+
+
+def test_ways_in_name_every_trigger_that_starts_something() -> None:
+    table = rows(section(read("explanation/the-life-of-a-run.md"), "Every way in"))
+    assert {name for row in table for name in names(row[-1])} == {*words.Trigger} - {words.Trigger.BACKFILL}
+
+
+def test_ways_out_name_every_stop_reason_with_the_status_that_it_goes_with() -> None:
+    table = rows(section(read("explanation/the-life-of-a-run.md"), "Every way out"))
+    assert {names(row[2])[0] for row in table} == {*StopReason}
+    assert {names(row[1])[0] for row in table} == {status for status in RunStatus if status.is_terminal}
+
+
+def fields_by_name(table: str) -> dict[str, list[str]]:
+    """The rows of a table: what is named first -> what is named in its second column."""
+    return {names(row[0])[0]: names(row[1]) for row in rows(table)}
+
+
+def fields_of(union: Any) -> dict[str, list[str]]:
+    """The kinds of a union of events -> the fields of each."""
+    return {
+        event.model_fields["kind"].default: [name for name in event.model_fields if name != "kind"]
+        for event in get_args(union)
+    }
+
+
+def test_events_page_lists_every_kind_with_its_fields() -> None:
+    by_freshline, by_body = (
+        fields_by_name(section(read("reference/events.md"), heading))
+        for heading in ("What Freshline records", "What a body may emit")
+    )
+    assert by_body == fields_of(author_events.RecordableEvent)
+    assert by_freshline | by_body == fields_of(get_args(events.Event)[0])
+
+
+def test_record_page_lists_every_column_of_a_run() -> None:
+    said = first_column(section(read("reference/record.md"), "The run"))
+    assert sorted(said) == sorted(column.name for column in models.Run.__table__.columns)
+
+
+def test_record_page_lists_every_field_of_a_detail() -> None:
+    assert fields_by_name(section(read("reference/record.md"), "Details")) == {
+        run_type(kind): list(schema.model_fields) for kind, schema in details.SCHEMA_OF.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("Events", models.RunEvent),
+        ("Steps", models.Step),
+        ("Usage", models.RunUsage),
+        ("Messages", models.RunMessage),
+        ("Checkpoints", models.Checkpoint),
+        ("Inputs", models.RunInput),
+        ("Metrics", models.Metric),
+        ("Waits", models.RunDependency),
+    ],
+)
+def test_record_page_lists_every_column_beside_a_run(heading: str, table: Any) -> None:
+    text = section(section(read("reference/record.md"), "Beside the run"), heading)
+    assert names(text)[0] == table.__table__.name
+    assert ["run_id", *first_column(text)] == [column.name for column in table.__table__.columns]
 
 
 def test_freshness_page_lists_the_causes() -> None:
@@ -294,6 +360,28 @@ def test_python_reference_lists_what_a_run_context_has() -> None:
     said = {name.partition("(")[0] for name in first_column(section(read("reference/python.md"), "`RunContext`"))}
     public = {name for name in vars(RunContext) if not name.startswith("_")}
     assert said == public | {"logger"}
+
+
+def test_python_reference_lists_the_options_of_submit() -> None:
+    options = set(inspect.signature(RunExecutionService.submit).parameters) - {"self", "deployment", "parameters"}
+    assert set(first_column(section(read("reference/python.md"), "Options of `submit`"))) == options
+
+
+def test_python_reference_lists_what_the_service_does() -> None:
+    said = {
+        name.partition("(")[0] for name in first_column(section(read("reference/python.md"), "`RunExecutionService`"))
+    }
+    typed = fields_by_name(section(read("reference/python.md"), "Typed submission"))
+    public = {
+        name
+        for name in vars(RunExecutionService)
+        if not name.startswith("_") and name not in RunExecutionService.__annotations__
+    }
+    assert said | typed.keys() == public
+    assert typed == {
+        f"submit_{details.TABLE_OF[kind].__tablename__}": [schema.__name__]
+        for kind, schema in details.SCHEMA_OF.items()
+    }
 
 
 def test_python_reference_lists_the_decorators() -> None:

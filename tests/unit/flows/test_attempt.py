@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from freshline.runs.queries import Queries
 from freshline.runs.service import RunExecutionService
 from freshline.storage.artifacts import artifacts_of
 from freshline.storage.database import Database
-from freshline.storage.errors import ArtifactError, PrefectError
+from freshline.storage.errors import ArtifactError, InvalidInput, PrefectError
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
 from tests.factories import Graph, declared
@@ -34,11 +35,13 @@ class Worker:
     flow_run: FlowRunFacts
     monkeypatch: pytest.MonkeyPatch
     retries: int = 0
+    retry_delay_s: float = 0.0
 
     def start(self, body: Callable[..., Any]) -> Any:
         """Start the body as the flow of the flow run."""
         function = track.training(body)
         begun = replace(self.gateway.begin(self.flow_run.id), retries=self.retries)
+        begun = replace(begun, retry_delay_s=self.retry_delay_s)
         execution = Execution(flow_run=begun, flow_name="alpha", function=function, in_task=False)
         port = DirectPort(self.database, self.objects, self.gateway, heartbeat_s=0.05)
         self.monkeypatch.setattr(tracking, "flow_port", lambda: (port, execution))
@@ -199,6 +202,39 @@ def test_body_that_succeeds_after_a_failure_completes(worker):
 
     worker.start(body)
     assert worker.run.status == "completed"
+
+
+def test_attempt_that_failed_says_when_the_next_one_is_due(worker):
+    worker.retries, worker.retry_delay_s = 1, 600.0
+    worker.fail(ValueError("first"))
+    due_in = worker.run.resume_due_at - worker.run.started_at
+    assert timedelta(seconds=600) <= due_in < timedelta(seconds=660)
+    worker.start(lambda run: None)
+    assert (worker.run.status, worker.run.resume_due_at) == ("completed", None)
+
+
+def test_what_a_failed_attempt_counted_is_kept_and_added_to(worker):
+    def body(run: RunContext) -> None:
+        run.count(rows=2)
+        raise ValueError("no luck")
+
+    worker.retries = 1
+    for attempt, (status, rows) in enumerate([("retrying", 2), ("failed", 4)], start=1):
+        with pytest.raises(ValueError, match="no luck"):
+            worker.start(body)
+        assert (worker.run.attempt, worker.run.status) == (attempt, status)
+        assert Queries(worker.database).report(worker.run.id).usage.counters == {"rows": rows}
+
+
+def test_what_was_counted_before_its_result_could_not_be_published_is_kept_once(worker):
+    def body(run: RunContext) -> str:
+        run.count(rows=2)
+        return "no metrics"
+
+    with pytest.raises(InvalidInput):
+        worker.start(body)
+    assert worker.run.status == "failed"
+    assert Queries(worker.database).report(worker.run.id).usage.counters == {"rows": 2}
 
 
 def test_object_store_that_is_away_does_not_hide_the_error(worker, caplog):

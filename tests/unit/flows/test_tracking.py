@@ -118,6 +118,21 @@ def test_body_that_raises_is_failed_and_left_to_prefect_while_it_retries(monkeyp
         unlucky()
     assert port.calls == ["claim", "fail ValueError"]
     assert port.will_retry is expected
+    assert (port.resume_due_at is not None) is expected
+
+
+def test_next_attempt_is_due_by_the_store_s_clock_and_not_by_this_machine_s(monkeypatch):
+    @track.training
+    def unlucky(run: RunContext):
+        raise ValueError("no luck")
+
+    with (
+        started(monkeypatch, Port(), unlucky, retries=1, retry_delay_s=600.0) as port,
+        pytest.raises(ValueError, match="no luck"),
+    ):
+        unlucky()
+    due_in = port.resume_due_at - START
+    assert timedelta(seconds=600) < due_in < timedelta(seconds=660)
 
 
 def test_result_that_cannot_be_published_fails_the_run(monkeypatch):
