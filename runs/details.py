@@ -4,9 +4,11 @@ SQLModel has no table inheritance worth using: each type is a 1:1 table beside `
 schema class that validates (a table class does not); the table adds the run's id.
 """
 
+import math
+import reprlib
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, get_args, get_origin
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ from pydantic import ConfigDict, ValidationError
 from sqlmodel import Field, SQLModel
 
 from ..storage.database import json_type
-from ..storage.errors import InvalidInput
+from ..storage.errors import InvalidInput, nearest_names
 from ..storage.words import DeploymentKind
 
 
@@ -200,21 +202,78 @@ SCHEMA_OF: Mapping[DeploymentKind, type[Detail]] = {
 }
 """What validates the facts of each kind."""
 
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    date: "a date, such as 2026-01-31",
+    UUID: "the id of a version",
+    list: "a list of objects",
+    dict: "an object",
+}
+"""What a column of each type takes."""
+
 
 def run_type(kind: DeploymentKind | str) -> str:
     """Return the run type of a deployment kind, such as `BacktestRun`."""
     return TABLE_OF[DeploymentKind(kind)].__name__
 
 
-def valid_detail(kind: DeploymentKind | str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def valid_detail(kind: DeploymentKind | str, facts: Detail | Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that were given, validated; those of them that belong to no column are refused.
 
+    NaN becomes null, which SQLite would make of it anyway.
+
     Raises:
-        InvalidInput: a fact is unknown to this run type or has the wrong type.
+        InvalidInput: a fact is unknown to this run type, has the wrong type, or is more than its column holds, or the
+            facts are those of another run type.
     """
+    schema = SCHEMA_OF[DeploymentKind(kind)]
+    if isinstance(facts, Detail):
+        if not isinstance(facts, schema):
+            raise InvalidInput(f"a {run_type(kind)} has no {type(facts).__name__}: give a {schema.__name__}")
+        facts = facts.model_dump(exclude_unset=True)
     try:
-        detail = SCHEMA_OF[DeploymentKind(kind)].model_validate(dict(facts))
+        detail = schema.model_validate(dict(facts))
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput(f"{run_type(kind)}.{first['loc'][0]}: {first['msg']} (got {first['input']!r})") from None
-    return detail.model_dump(exclude_unset=True)
+        name, message = str(first["loc"][0]), first["msg"]
+        raise InvalidInput(_refusal(kind, name, first["input"], message[:1].lower() + message[1:])) from None
+    given = detail.model_dump(exclude_unset=True)
+    for name, value in given.items():
+        _check_fits(kind, name, value)
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in given.items()}
+
+
+def _refusal(kind: DeploymentKind | str, name: str, value: Any, why: str) -> str:
+    """Return the message about a fact that cannot be used: column, value, reason and what to give instead."""
+    columns = SCHEMA_OF[DeploymentKind(kind)].model_fields
+    subject = f"{run_type(kind)}.{name}={reprlib.repr(value)}"
+    if name in columns:
+        return f"{subject}: {why}; give {_takes(columns[name].annotation)}"
+    near = nearest_names(name, columns)
+    return f"{subject}: there is no such column; " + (
+        f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(columns))}"
+    )
+
+
+def _takes(annotation: Any) -> str:
+    """Return what a column of this type takes, in words."""
+    (wanted,) = (one for one in get_args(annotation) if one is not type(None))
+    return _WORDS[get_origin(wanted) or wanted]
+
+
+def _check_fits(kind: DeploymentKind | str, name: str, value: Any) -> None:
+    """Refuse what one of the two databases could not hold in this column.
+
+    Raises:
+        InvalidInput: an integer is too large, or text has a character that Postgres refuses.
+    """
+    column = TABLE_OF[DeploymentKind(kind)].__table__.c[name]  # type: ignore[attr-defined]
+    if isinstance(value, int):
+        bits = 64 if isinstance(column.type, sa.BigInteger) else 32
+        if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            raise InvalidInput(_refusal(kind, name, value, f"it does not fit into {bits} bits"))
+    if isinstance(value, str) and ("\0" in value or value.encode(errors="replace").decode() != value):
+        raise InvalidInput(_refusal(kind, name, value, "NUL and lone surrogates cannot be stored"))

@@ -7,14 +7,13 @@ is chosen comes with the order, and the time too.
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.connection import Connection
 from typing import Any
 from uuid import UUID
-
-import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunFacts, FlowRunState
 from freshline.runs.author_events import AuthorEvent
@@ -75,18 +74,38 @@ def result(port: DirectPort, run_id: UUID, text: str) -> Result:
     return Result(artifacts=[content(text)], reads=reads, metrics={"rows": float(len(text))})
 
 
+class _CountingDatabase(Database):
+    """A database that knows whether its process is in a transaction."""
+
+    open = 0
+
+    @contextmanager
+    def read(self) -> Iterator[Any]:
+        with self._counted(super().read()) as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self, **options: Any) -> Iterator[Any]:
+        with self._counted(super().transaction(**options)) as connection:
+            yield connection
+
+    @contextmanager
+    def _counted(self, transaction: AbstractContextManager[Any]) -> Iterator[Any]:
+        self.open += 1
+        try:
+            with transaction as connection:
+                yield connection
+        finally:
+            self.open -= 1
+
+
 class _Actor:
     def __init__(self, orders: Connection, url: str, address: tuple[str, int]) -> None:
         self._orders = orders
         self._order: Order | None = None
         self._left = 0
         self._start = 0
-        self._open = 0
-        self._database = Database(url, clock=lambda: self._moment, sqlite_synchronous="OFF", pool_size=1)
-        engine = self._database.engine
-        sa.event.listen(engine, "begin", lambda _: self._count(1))
-        sa.event.listen(engine, "commit", lambda _: self._count(-1))
-        sa.event.listen(engine, "rollback", lambda _: self._count(-1))
+        self._database = _CountingDatabase(url, clock=lambda: self._moment, sqlite_synchronous="OFF", pool_size=1)
         self._prefect: Any = RemotePrefect(address)
         self._port = DirectPort(self._database, ObjectStore("memory://kills"), self._prefect, lease_s=LEASE_S)
         self._execution = RunExecution(self._database, lease_s=LEASE_S)
@@ -121,12 +140,9 @@ class _Actor:
         if point == order.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         # Whoever stood still within a transaction would only hold up the others.
-        if self._open == 0:
+        if self._database.open == 0:
             self._orders.send(("parked", point))
             self._moment = self._orders.recv()
-
-    def _count(self, step: int) -> None:
-        self._open += step
 
     def _submit(self, deployment: str, **options: Any) -> str:
         return self._service.submit(deployment, **options).status

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from datetime import date
+from datetime import date, timedelta
 
 import pandas as pd
 import pytest
@@ -14,6 +14,7 @@ from freshline import testing
 from freshline.flows import RunContext, track, tracking
 from freshline.flows.lease import RunCancelled
 from freshline.storage.errors import Fenced, FreshlineError, InvalidInput, NotFound
+from tests.factories import START
 from tests.unit.flows.ports import Port, Unwound, started
 
 
