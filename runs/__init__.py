@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .interface import cancel, explain, get, inputs, report, submit, wait
+    from .interface import cancel, explain, get, inputs, pause, report, resume, submit, wait
     from .models import Run
     from .service import RunExecutionService
     from .status import RunStatus, StopReason
@@ -21,7 +21,9 @@ _HOME = {
     "explain": "interface",
     "get": "interface",
     "inputs": "interface",
+    "pause": "interface",
     "report": "interface",
+    "resume": "interface",
     "submit": "interface",
     "wait": "interface",
 }
@@ -35,7 +37,9 @@ __all__ = [
     "explain",
     "get",
     "inputs",
+    "pause",
     "report",
+    "resume",
     "submit",
     "wait",
 ]

@@ -15,7 +15,7 @@ from ..storage.ids import new_id
 from ..storage.words import DeploymentKind, Trigger
 from . import contents, details, events, store
 from .gate import Decision
-from .request import RunRequest, resolve_if_ready, split_parameters
+from .request import HIDDEN, RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus
 
 _WORKFLOW = ("entrypoint", "callables", "parameters")
@@ -62,6 +62,7 @@ def create_run(
     """
     run_id = new_id()
     declaration = deployment.declaration
+    parameters = {**parameters, **dict.fromkeys(secrets_of(deployment) & parameters.keys(), HIDDEN)}
     resolved = resolve_if_ready(request, declaration.get("if_ready"))
     defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
     happened: list[events.Event] = [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)]
@@ -105,6 +106,11 @@ def create_run(
     facts = {"update_mode": request.update_mode} if deployment.kind == DeploymentKind.REFRESH else {}
     contents.insert_detail(connection, deployment.kind, run_id, {**facts, **(detail or {})})
     return inserted
+
+
+def secrets_of(deployment: Row[Any]) -> set[str]:
+    """Return the names of the parameters whose values are never recorded: those that the flow types as secrets."""
+    return set(deployment.declaration.get("secrets", ()))
 
 
 def request_sha256(key: str, parameters: Mapping[str, Any], request: RunRequest) -> str:

@@ -25,7 +25,7 @@ from .ending import end_run
 from .intake import RUN_LABEL
 from .logs import run_event
 from .outbox import Topic
-from .request import join_parameters
+from .request import HIDDEN, join_parameters
 from .status import RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
@@ -108,7 +108,12 @@ class Dispatcher:
         named = run.id if faults.is_on(Guard.DISPATCH_KEY) else new_id()
         flow_run = self.gateway.create_flow_run(
             run.prefect_deployment_id,
-            parameters=join_parameters(run.parameters, run.request, run.declaration.get("renamed", {})),
+            # Without the secrets, which are not recorded: Prefect has those of the deployment.
+            parameters=join_parameters(
+                {name: value for name, value in run.parameters.items() if value != HIDDEN},
+                run.request,
+                run.declaration.get("renamed", {}),
+            ),
             idempotency_key=f"{run.store_id}:{run.prefect_deployment_id}:{named}:{run.attempt}",
             labels={RUN_LABEL: str(run.id)},
             tags=run.tags,

@@ -28,7 +28,7 @@ from .gate import Decision
 from .logs import run_event
 from .recording import metric_rows
 from .result import Result, data_range, final_state_digest, output_digest
-from .status import RunStatus, StopReason
+from .status import LEASED, RunStatus, StopReason
 from .steps import StepCount
 
 _LOGGER = logging.getLogger(__name__)
@@ -221,7 +221,7 @@ class RunExecution:
         """End the run with an error, or leave it to Prefect's next attempt; return the run.
 
         `artifacts` are what the attempt leaves all the same, such as the whole traceback, which `traceback_ref` names,
-        and what it counted. `resume_due_at` is when Prefect is to start the next one.
+        and what it counted. `resume_due_at` is when Prefect is to start the next one. Calling again changes nothing.
 
         Raises:
             Fenced: somebody else holds the run, or it has ended.
@@ -237,6 +237,11 @@ class RunExecution:
         def work(connection: Connection) -> Row[Any]:
             now = self.database.now(connection)
             run = store.get_run(connection, run_id, lock=True)
+            done = RunStatus.RETRYING if will_retry else RunStatus.FAILED
+            if run.fence == fence and run.status == done and run.stop_reason in (None, StopReason.ERROR):
+                return run  # the reply to the first call was lost
+            if run.status not in LEASED:
+                raise Fenced(f"{show_run_id(run_id)} is {run.status}: fence {fence} does not hold it any more")
             if will_retry and run.status == RunStatus.RUNNING:
                 failed = events.AttemptFailed(attempt=run.attempt, error_type=error_type, message=message)
                 row = store.transition(
@@ -283,7 +288,14 @@ class RunExecution:
         def work(connection: Connection) -> Row[Any] | None:
             now = self.database.now(connection)
             return store.transition(
-                connection, run_id, RunStatus.PAUSED, [events.RunPaused()], actor="worker", now=now, held_fence=fence
+                connection,
+                run_id,
+                RunStatus.PAUSED,
+                [events.RunPaused()],
+                actor="worker",
+                now=now,
+                held_fence=fence,
+                pause_requested_at=None,
             )
 
         return self.database.write(work, outlasts_outage=True)

@@ -28,8 +28,7 @@ _VERSION = Version.__table__  # type: ignore[attr-defined]
 READY = frozenset({Freshness.READY, Freshness.SOURCE_DELAYED})
 
 _CANNOT_WAIT = (
-    "a subflow cannot wait for upstreams: "
-    "submit its deployment instead, or call run_deployment(..., as_subflow=False)"
+    "a subflow cannot wait for upstreams: submit its deployment instead, or call run_deployment(..., as_subflow=False)"
 )
 
 _LOOK = Statement(

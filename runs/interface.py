@@ -26,6 +26,16 @@ def cancel(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
     return shared_freshline().service.cancel(run_id, actor=actor)
 
 
+def pause(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
+    """Ask a running body to pause."""
+    return shared_freshline().service.pause(run_id, actor=actor)
+
+
+def resume(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
+    """Let a paused run go on."""
+    return shared_freshline().service.resume(run_id, actor=actor)
+
+
 def wait(run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
     """Return the run when it has ended."""
     return queries().wait(run_id, timeout_s=timeout_s)

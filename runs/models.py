@@ -168,11 +168,11 @@ class Run(SQLModel, table=True):
     git_commit: str | None = None
     """Commit of the working directory that the body ran in; `+` behind it: with changes."""
     code_digest: str | None = None
-    """Digest of the deployment's callables as they were deployed."""
+    """Digest of the flow's and the callables' source files as they were deployed."""
     environment_digest: str | None = None
     """Digest of Python's version, the platform and every installed distribution."""
     final_state_digest: str | None = None
-    """Digest of all that the run left: tables, files and outputs. Equal digests: an equal result."""
+    """Digest of all that the run left: published artifacts, outputs and metrics. Equal digests: an equal result."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     """When it was recorded."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

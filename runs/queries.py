@@ -18,7 +18,7 @@ from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
 from . import contents, events, steps, store
 from .models import Run, RunUsage, Step
-from .service import as_run
+from .record import as_run
 from .status import RunStatus
 
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from ..lineage.freshness import parse_policy
 from ..storage.errors import CatalogError, InvalidInput
 from . import store
 from .composition import Freshline
+from .request import HIDDEN
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def check_policy(written: Mapping[str, Any]) -> None:
 
 def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
     """Return what the lineage room needs to know of a deployment in the catalogue."""
+    secrets = _secrets(facts)
     return registry.Declared(
         key=spec.key,
         kind=spec.runs,
@@ -82,7 +84,8 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
             "entrypoint": spec.entrypoint,
             "callables": dict(spec.callables),
             "code_digest": spec.code_digest,
-            "parameters": dict(spec.parameters),
+            "secrets": sorted(secrets),
+            "parameters": {**spec.parameters, **dict.fromkeys(secrets & spec.parameters.keys(), HIDDEN)},
             "if_ready": spec.if_ready,
             "renamed": dict(spec.renamed),
             "on_stale": {str(trigger): str(mode) for trigger, mode in spec.on_stale.items()},
@@ -94,6 +97,12 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
         prefect_deployment_id=facts.id if facts is not None else None,
         external=spec.external,
     )
+
+
+def _secrets(facts: DeploymentFacts | None) -> set[str]:
+    """Return the parameters that the flow types as secrets, such as pydantic's SecretStr."""
+    properties = facts.parameter_schema.get("properties", {}) if facts is not None else {}
+    return {name for name, about in properties.items() if about.get("writeOnly") or about.get("format") == "password"}
 
 
 def _own_parameters(facts: DeploymentFacts | None, added: Collection[str]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ DEFAULT_ON_STALE: Mapping[Trigger, OnStale] = {
 """Somebody who looks at the screen gets an answer; a machine waits."""
 
 
+HIDDEN = "********"
+"""What is recorded in the place of a secret parameter's value."""
+
+
 class RunRequest(BaseModel):
     """The four parameters; each may be left to the deployment's defaults."""
 

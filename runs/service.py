@@ -1,39 +1,35 @@
 """RunExecutionService: what may be asked for a run from outside of it.
 
-Submitting, reading and cancelling; the side of the worker (claim, heartbeat, complete) is in `execution`. No network:
-what is to reach Prefect is written to the outbox in the same transaction.
+Submitting, reading, cancelling, pausing, resuming; the side of the worker (claim, heartbeat, complete) is in
+`execution`. No network: what is to reach Prefect is written to the outbox in the same transaction.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partialmethod
 from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
-from sqlalchemy.orm.attributes import manager_of_class
 
-from ..lineage import registry
 from ..storage import faults
 from ..storage.database import Database
-from ..storage.errors import IdempotencyConflict, IllegalTransition, InvalidInput
+from ..storage.errors import IllegalTransition, InvalidInput
 from ..storage.ids import parse_run_id, show_run_id
-from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
-from . import admission, creation, details, events, outbox, store
+from ..storage.words import DeploymentKind, IfReady, OnStale, UpdateMode
+from . import events, outbox, store
 from .details import Detail
 from .ending import end_run
 from .logs import run_event
 from .models import Run
-from .request import REQUEST_PARAMETERS, RunRequest, read_request, resolve_if_ready
+from .record import as_run
 from .status import RunStatus, StopReason
+from .submission import Submission, record
 
 _LOGGER = logging.getLogger(__name__)
-_MANAGER = manager_of_class(Run)
-_COLUMN_OF = {attribute.key: attribute.columns[0].name for attribute in sa.inspect(Run).column_attrs}
-"""Attribute of a `Run` -> column: `metadata_` has another name, SQLModel needs its own for itself."""
+_MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -73,53 +69,45 @@ class RunExecutionService:
             InvalidInput: a parameter is not declared or has the wrong type, or the deployment is of another kind.
             IdempotencyConflict: the key came with another request before.
         """
-        request = read_request(
-            {"on_stale": on_stale, "if_ready": if_ready, "update_mode": update_mode, "data_as_of": data_as_of}
-        )
-        given = dict(parameters or {})
-        origin = creation.Origin(
-            Trigger.SUBMITTED,
-            actor,
+        asked = Submission(
+            deployment=deployment,
+            parameters=dict(parameters or {}),
+            on_stale=on_stale,
+            if_ready=if_ready,
+            update_mode=update_mode,
+            data_as_of=data_as_of,
             idempotency_key=idempotency_key,
+            tags=tags,
+            metadata=metadata or {},
+            detail=detail or {},
             background=background,
-            parent_id=parse_run_id(parent) if parent is not None else None,
+            parent=parent,
+            actor=actor,
+            kind=kind,
         )
+        return self.submit_many([asked])[0]
+
+    def submit_many(self, submissions: Sequence[Submission]) -> list[Run]:
+        """Record several runs in one transaction, all or none; return them in the order given. See `submit`.
+
+        Raises:
+            InvalidInput: there are more than 1,000, or one of them cannot be recorded; nothing was.
+        """
+        _check_count(len(submissions))
         faults.reach("submit.begin")
 
-        def work(connection: Connection) -> Row[Any]:
-            target = self._target(connection, deployment, given, kind)
-            facts = details.valid_detail(target.kind, _facts(detail))
+        def work(connection: Connection) -> list[Row[Any]]:
             now = self.database.now(connection)
-            if origin.parent_id is not None:
-                store.get_run(connection, origin.parent_id)
-            # As it is stored: a default of the deployment's is resolved once.
-            resolved = resolve_if_ready(request, target.declaration.get("if_ready"))
-            decision = admission.judge(connection, target, resolved, origin.trigger, actor=actor, now=now)
-            created = creation.create_run(
-                connection,
-                target,
-                origin,
-                parameters=given,
-                request=request,
-                tags=tags,
-                metadata=metadata,
-                detail=facts,
-                decision=decision,
-                now=now,
-            )
-            if created is None:
-                return self._same_request(connection, str(idempotency_key), target.key, given, request)
-            faults.reach("submit.inserted")
-            admitted = admission.carry_out(connection, created, target, decision, resolved, now=now)
-            if admitted.status == RunStatus.PENDING:
-                outbox.dispatch(connection, admitted, now=now)
+            rows = [record(connection, one, tenant_id=self.tenant_id, now=now) for one in submissions]
             faults.reach("submit.before_commit")
-            return admitted
+            return rows
 
-        run = self.database.write(work)
+        rows = self.database.write(work)
         faults.reach("submit.committed")
-        run_event(_LOGGER, f"submitted {deployment}", run=run, actor=actor, deployment=deployment)
-        return as_run(run)
+        for one, row in zip(submissions, rows, strict=True):
+            message = f"submitted {one.deployment}"
+            run_event(_LOGGER, message, run=row, actor=one.actor, deployment=one.deployment)
+        return [as_run(row) for row in rows]
 
     submit_pipeline_run = partialmethod(submit, kind=DeploymentKind.REFRESH)
     submit_experiment_run = partialmethod(submit, kind=DeploymentKind.PREVIEW)
@@ -248,46 +236,56 @@ class RunExecutionService:
         run_event(_LOGGER, "it is to go on", run=asked, actor=actor)
         return asked
 
-    def _target(
-        self, connection: Connection, deployment: str, parameters: Mapping[str, Any], kind: DeploymentKind | None
-    ) -> Row[Any]:
-        """Return the deployment that is to run, if these parameters and this kind fit it."""
-        target = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
-        if kind is not None and target.kind != kind:
-            raise InvalidInput(f"{deployment} makes a {details.run_type(target.kind)}, not a {kind} run")
-        if target.external:
-            raise InvalidInput(f"{deployment} is external: Prefect does not run it")
-        own = REQUEST_PARAMETERS & parameters.keys()
-        if own:
-            raise InvalidInput(f"{', '.join(sorted(own))}: give this as an option of submit, not as a parameter")
-        creation.check_parameters(target, parameters)
-        return target
-
-    def _same_request(
+    def annotate_many(
         self,
-        connection: Connection,
-        key: str,
-        deployment: str,
-        parameters: Mapping[str, Any],
-        request: RunRequest,
-    ) -> Row[Any]:
-        known = store.run_by_key(connection, key, tenant_id=self.tenant_id)
-        assert known is not None, "the key that prevented the insert is there"
-        if known.request_sha256 != creation.request_sha256(deployment, parameters, request):
-            raise IdempotencyConflict(
-                f"the idempotency key {key!r} came with another request before ({show_run_id(known.id)}); use a new key"
-            )
-        return known
+        run_ids: Iterable[UUID | str],
+        *,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        actor: str = "anonymous",
+    ) -> list[Run]:
+        """Replace the tags of runs that have not ended, or merge into their metadata: all or none.
+
+        Raises:
+            NotFound: there is no such run.
+            IllegalTransition: a run has ended; nothing was changed.
+        """
+        wanted = sorted({parse_run_id(run_id) for run_id in run_ids})
+        _check_count(len(wanted))
+
+        def work(connection: Connection) -> list[Run]:
+            now = self.database.now(connection)
+            changed = []
+            for run_id in wanted:
+                run = store.get_run(connection, run_id, lock=True)
+                values: dict[str, Any] = {"metadata": {**run.metadata, **(metadata or {})}}
+                if tags is not None:
+                    values["tags"] = sorted(set(tags))
+                row = store.change(connection, run_id, actor=actor, now=now, **values)
+                if row is None:
+                    raise IllegalTransition(f"{show_run_id(run_id)} is {run.status}: an ended run does not change")
+                changed.append(as_run(row))
+            return changed
+
+        return self.database.write(work)
+
+    def cancel_many(self, run_ids: Iterable[UUID | str], *, actor: str = "anonymous") -> list[Run]:
+        """Ask for the end of several runs, each in a transaction of its own; return them as they are then.
+
+        One that has ended meanwhile is returned as it is: what was wanted is so.
+
+        Raises:
+            NotFound: there is no such run; those before it in the order given were asked to end.
+        """
+        asked = []
+        for run_id in run_ids:
+            try:
+                asked.append(self.cancel(run_id, actor=actor))
+            except IllegalTransition:
+                asked.append(self.get(run_id))
+        return asked
 
 
-def _facts(detail: Detail | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return detail.model_dump(exclude_unset=True) if isinstance(detail, Detail) else detail or {}
-
-
-def as_run(row: Any) -> Run:
-    """Return a row of `run` as its typed record, made as SQLAlchemy makes what it loads: nothing is validated."""
-    run: Run = Run.__new__(Run)
-    _MANAGER.setup_instance(run)
-    values = row._asdict()
-    run.__dict__.update({name: values[column] for name, column in _COLUMN_OF.items()})
-    return run
+def _check_count(count: int) -> None:
+    if count > _MOST_AT_ONCE:
+        raise InvalidInput(f"{count:,} runs at once; at most {_MOST_AT_ONCE:,}: split them")

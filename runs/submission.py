@@ -125,6 +125,12 @@ def _target(connection: Connection, submission: Submission, tenant_id: str) -> R
     own = REQUEST_PARAMETERS & submission.parameters.keys()
     if own:
         raise InvalidInput(f"{', '.join(sorted(own))}: give this as an option of submit, not as a parameter")
+    hidden = sorted(creation.secrets_of(target) & submission.parameters.keys())
+    if hidden:
+        raise InvalidInput(
+            f"{target.key}: {', '.join(hidden)} is a secret, and a secret is not recorded: keep it in a block of "
+            "Prefect's that the flow loads, or as the deployment's own parameter"
+        )
     creation.check_parameters(target, submission.parameters)
     return target
 

@@ -1,4 +1,4 @@
-"""Acts on runs: submit, cancel."""
+"""Acts on runs: submit, cancel, pause, resume."""
 
 import getpass
 import json
@@ -77,11 +77,34 @@ def cancel(*, run: str, as_json: bool) -> None:
     """Ask for the end of a RUN."""
     from .. import interface
 
-    changed = interface.cancel(run, actor=getpass.getuser())
+    _say(interface.cancel(run, actor=getpass.getuser()), as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@json_option
+def pause(*, run: str, as_json: bool) -> None:
+    """Ask a running RUN to pause: it is told at its next heartbeat."""
+    from .. import interface
+
+    _say(interface.pause(run, actor=getpass.getuser()), as_json=as_json)
+
+
+@click.command()
+@click.argument("run")
+@json_option
+def resume(*, run: str, as_json: bool) -> None:
+    """Let a paused RUN go on, as its next attempt."""
+    from .. import interface
+
+    _say(interface.resume(run, actor=getpass.getuser()), as_json=as_json)
+
+
+def _say(run: Any, *, as_json: bool) -> None:
     if as_json:
-        print_json(changed)
+        print_json(run)
     else:
-        click.echo(f"{show_run_id(changed.id)} {changed.status}")
+        click.echo(f"{show_run_id(run.id)} {run.status}")
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -225,7 +225,9 @@ def test_refused_calls_raise_and_leave_a_refused_run(records: Records):
     def body(run):
         with pytest.raises(UpstreamNotReady, match="refresh/never has no version yet"):
             simulate.fn()
-        with pytest.raises(UpstreamNotReady, match="a subflow cannot wait for upstreams: submit its deployment instead"):
+        with pytest.raises(
+            UpstreamNotReady, match="a subflow cannot wait for upstreams: submit its deployment instead"
+        ):
             simulate.fn(on_stale="refresh")
         with pytest.raises(CancelledRun):
             simulate()
@@ -284,15 +286,19 @@ def test_flow_run_that_is_suspended_in_a_plain_call_fails_the_call_s_run(records
 
 
 def test_retried_subflow_is_the_next_attempt_of_its_run(records: Records):
-    @flow(name="train", retries=1)
+    known = []
+
+    @flow(name="train", retries=1, retry_delay_seconds=1)
     @track.training
     def flaky(run: RunContext):
+        known.append(records.stack.gateway.current_flow_run())
         if run.attempt == 1:
             raise ValueError("no luck")
 
     calling(lambda run: flaky())()
     child = records.only("training/alpha")
     assert (child.status, child.attempt) == ("completed", 2)
+    assert (known[0].retries, known[0].retry_delay_s) == (1, 1.0), "by then Prefect has said it"
     assert_is_child(child, records.only("refresh/caller"))
 
 

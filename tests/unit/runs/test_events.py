@@ -47,7 +47,9 @@ def _bounded(annotation, metadata):
 
 
 def events_of(cls):
-    return st.builds(cls, **{name: values(field.annotation, field.metadata) for name, field in cls.model_fields.items()})
+    return st.builds(
+        cls, **{name: values(field.annotation, field.metadata) for name, field in cls.model_fields.items()}
+    )
 
 
 def test_union_has_every_event_under_a_kind_of_its_own():

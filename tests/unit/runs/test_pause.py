@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs.intake import FlowCall
@@ -187,8 +188,6 @@ def test_resume_leaves_through_the_outbox_and_the_next_claim_is_the_next_attempt
 
 
 def test_resume_that_was_asked_for_twice_leaves_once(world):
-    import sqlalchemy as sa
-
     run = in_status(world, "paused")
     world.service.resume(run.id)
     before = world.kinds(run.id)

@@ -493,6 +493,26 @@ def test_called_flow_run_that_never_started_has_the_run_of_its_caller_as_parent(
 BAD = {"on_stale": "perhaps", "lookback_d": 5}
 
 
+def test_called_flow_run_with_parameters_that_cannot_be_read_has_the_run_of_its_caller_as_parent(world):
+    caller = started(world)
+    called = world.gateway.call(caller.flow_run_id, deployment_id(world, "refresh/calendar"))
+    world.gateway._put(replace(called, parameters=BAD))
+    world.gateway.begin(called.id)
+    world.gateway.end(called.id, FlowRunState.FAILED)
+    assert world.reconcile().adopted == 1
+    (child,) = [run for run in runs(world) if run.flow_run_id == called.id]
+    assert (child.parent_id, child.trigger, child.status) == (caller.id, "subflow", "failed")
+    assert "on_stale='perhaps'" in child.error_message
+
+
+def test_run_that_the_reconciler_ends_says_how_long_it_ran(world):
+    run = started(world)
+    world.pass_time(30 * SECOND)
+    world.gateway.end(run.flow_run_id, FlowRunState.CRASHED)
+    assert world.reconcile().closed == 1
+    assert now(world, run).duration_ns == 30_000_000_000
+
+
 @pytest.mark.parametrize(
     ("state", "has_begun", "status", "stop_reason"),
     [

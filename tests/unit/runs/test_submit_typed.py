@@ -102,7 +102,7 @@ def test_typed_call_for_a_deployment_of_another_kind_is_refused(database, servic
 
 @pytest.mark.parametrize(("call", "other"), OTHERS)
 def test_typed_call_with_the_detail_of_another_type_is_refused(database, service, call, other):
-    key, detail = CALLS[call]
+    key, _ = CALLS[call]
     before = recorded(database)
     with pytest.raises(InvalidInput, match=r"\w+Run\.\w+='?.*'?: there is no such column"):
         getattr(service, call)(key, detail=CALLS[other][1])
