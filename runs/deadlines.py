@@ -88,7 +88,9 @@ class Deadlines:
     def end_left_behind(self) -> int:
         """End the runs that were suspended within a flow that called them, and has ended without calling again.
 
-        Prefect suspends no called flow. But a suspension of the calling flow run unwinds what it calls too.
+        Nobody can suspend a called flow. But its caller's suspension unwinds it too: measured on Prefect 3.8.8, its
+        next task raises the signal, its flow run stays Running, and the caller that is resumed calls it in the same
+        flow run, which is its next attempt.
         """
         why = "the run that called it ended while it was suspended"
         cancelled = Ending(RunStatus.CANCELLED, StopReason.CANCELLED_BY_USER, why)

@@ -50,7 +50,7 @@ _SQLITE = {
 }
 _POSTGRES = {
     Begin.READ: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()",
-    Begin.WRITE: "BEGIN; SELECT clock_timestamp()",
+    Begin.WRITE: "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SELECT clock_timestamp()",
     Begin.WRITE_IN_PASSING: "BEGIN; SET LOCAL synchronous_commit = off; SELECT clock_timestamp()",
 }
 
