@@ -24,6 +24,7 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         state_type=FlowRunState(state_type.value) if state_type is not None else None,
         state_name=state.name if state is not None else flow_run.state_name,
         state_message=state.message if state is not None else None,
+        state_at=_utc(state.timestamp) if state is not None else None,
         labels={key: value for key, value in (flow_run.labels or {}).items() if isinstance(value, str)},
         idempotency_key=flow_run.idempotency_key,
         created_by_type=created_by.type if created_by is not None else None,

@@ -56,6 +56,8 @@ class FlowRunFacts:
     state_name: str | None
     """A word of its own within the type: `Late`, `Suspended`, `Refused`, `AwaitingRetry`…"""
     state_message: str | None
+    state_at: datetime | None
+    """Since when it is in this state (UTC, by the clock of whoever proposed the state); None without a state."""
     labels: Mapping[str, str]
     """Labels whose value is text, ours among them; Prefect adds some of its own."""
     idempotency_key: str | None

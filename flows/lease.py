@@ -78,12 +78,7 @@ class Lease:
             return
         # Not asked to end, which it could only notice after its imports: it holds nothing that would be lost.
         keeper.kill()
-        keeper.wait()
-        self._thread.join()
-        for pipe in (keeper.stdin, keeper.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what it had not read
-                    pipe.close()
+        # The thread, which listens to it, takes leave of it: the flow need not wait for that.
 
     def check(self) -> None:
         """Stop the body here when it must not go on.
@@ -107,6 +102,7 @@ class Lease:
         wait_s = self._interval_s
         if self._keeper is not None and self._keeper.stdout is not None:
             self._listen(self._keeper.stdout)
+            _take_leave(self._keeper)
             if self._fenced is not None or self._closed.is_set():
                 return
             _LOGGER.warning("the process that renews the lease has ended; a thread goes on with it")
@@ -166,6 +162,18 @@ class Lease:
             self._fenced = fenced
         except Exception:
             _LOGGER.warning("what waits to be sent could not be sent; the run carries on", exc_info=True)
+
+
+def _take_leave(keeper: "subprocess.Popen[bytes]") -> None:
+    """Wait until the keeper has ended, and close what led to it."""
+        if self._closed.is_set():
+            return  # the run has ended, with all that was to be sent
+    keeper.kill()  # one that said "fenced" ends by itself, one whose output broke may not
+    keeper.wait()
+    for pipe in (keeper.stdin, keeper.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # what it had not read
+                pipe.close()
 
 
 def _started(terms: LeaseTerms) -> subprocess.Popen[bytes] | None:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..deployments.gateway import FlowRunFacts, FlowRunState
 from ..storage.database import Database
-from . import events, logs, store
+from . import events, logs, outbox, store
 from .ending import end_run
 from .status import RunStatus, StopReason
 
@@ -28,6 +28,17 @@ _END_OF = {
     # The body returned and yet never completed its run: its result was not published.
     FlowRunState.COMPLETED: (RunStatus.FAILED, StopReason.CRASHED),
 }
+
+_STATE_OF = {
+    RunStatus.COMPLETED: (FlowRunState.COMPLETED, None),
+    RunStatus.SKIPPED: (FlowRunState.COMPLETED, "Skipped"),
+    RunStatus.CANCELLED: (FlowRunState.CANCELLED, None),
+    RunStatus.REFUSED: (FlowRunState.CANCELLED, "Refused"),
+    RunStatus.FAILED: (FlowRunState.CRASHED, None),
+}
+"""How the flow run of a run ends that has ended so."""
+_CLOCKS_APART = timedelta(seconds=10)
+"""The times of Prefect's states and ours are of different clocks; starting a flow run again by hand takes longer."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,43 @@ def ending_of(run: Row[Any], flow_run: FlowRunFacts | None, *, now: datetime, st
         if now > due_at + timedelta(seconds=start_within_s):
             return Ending(RunStatus.FAILED, StopReason.NEVER_STARTED, flow_run.state_message)
     return None
+
+
+def running_for(flow_run: FlowRunFacts | None, *, now: datetime) -> timedelta:
+    """Return for how long Prefect has called the flow run Running; nothing when it does not.
+
+    The state's time is of the worker's or Prefect's clock, `now` of the database's. One that is ahead makes this
+    shorter, never negative: what is judged by it is judged later. Assumed is that none is behind by a large part of a
+    lease: a flow run that has just begun would seem to be an old one.
+    """
+    if flow_run is None or flow_run.state_type != FlowRunState.RUNNING or flow_run.state_at is None:
+        return timedelta()
+    return max(timedelta(), now - flow_run.state_at)
+
+
+def end_flow_run(connection: Connection, run: Row[Any], flow_run: FlowRunFacts, *, now: datetime) -> bool:
+    """Have a flow run whose process was lost after its run had ended brought to its state; False: that was done.
+
+    It is Crashed when the process began after that end, to do the run's work again: it was lost before its first act.
+    """
+    assert flow_run.state_at is not None, "it is Running"
+    since = flow_run.state_at.isoformat()
+    state, name = _STATE_OF[RunStatus(run.status)]
+    message = f"its process was lost after its run had ended as {run.status}: Freshline has ended it"
+    if run.attempt > 0 and flow_run.state_at > run.ended_at + _CLOCKS_APART:
+        state, name = FlowRunState.CRASHED, None
+        message = f"its process was lost before its first act; the run before had ended as {run.status}"
+    return outbox.enqueue(
+        connection,
+        outbox.Topic.END,
+        run.id,
+        # A flow run may be started again, and lost again, without a new run.
+        dedupe_key=f"end:{run.id}:{run.attempt}:{since}",
+        now=now,
+        payload={
+            "flow_run_id": str(flow_run.id), "since": since, "state": state, "name": name, "message": message,
+        },
+    )  # fmt: skip
 
 
 def close(

@@ -7,17 +7,25 @@ Crashed within a second. When the worker is lost too, or there is none, as in a 
 `AwaitingRetry` for good: another worker on the same pool starts new flow runs, and not this one. Only a retry by hand
 (`reschedule`) goes to a worker, and may have to wait for one as long as any flow run.
 
-Needs the database and nothing else: it goes on while Prefect is away. Each run is a transaction of its own.
+And a claim that nobody makes: a run that no worker holds, although Prefect has called its flow run Running for longer
+than a lease. Its process died before its claim, or before it suspended itself. One that was only stopped, and claims
+later, gets a run of the next generation: this one was given up.
+
+Needs the database and nothing else, but for what Prefect is asked about by the reconciler: it goes on while Prefect is
+away. Each run is a transaction of its own.
 """
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..deployments.gateway import FlowRunFacts
 from ..lineage.models import Deployment, DeploymentState
 from ..storage import faults
 from ..storage.database import Database
@@ -25,7 +33,7 @@ from ..storage.faults import Guard
 from ..storage.statement import one_of
 from ..storage.words import Trigger
 from . import events, outbox, store
-from .closing import Ending, close, log
+from .closing import Ending, close, log, running_for
 from .gate import READY
 from .models import RunDependency, RunEvent
 from .status import LEASED, TERMINAL, RunStatus, StopReason
@@ -44,6 +52,28 @@ CRASH_AFTER = timedelta(seconds=60)
 """How long Prefect's worker has to end the process of a flow run whose cancellation was forced."""
 
 
+_WITHOUT_LEASE = frozenset({RunStatus.PENDING, RunStatus.WAITING, RunStatus.PAUSED})
+"""No worker holds such a run, and none is asleep with it as with one that is retried."""
+
+
+@dataclass
+class Grace:
+    """After a gap between two looks nothing is ended for one lease: the workers could not be heard of either."""
+
+    lease_s: float
+    longest_gap_s: float
+    """Whoever looks less often than this was away, and so may the workers have been."""
+    _last_look_at: datetime | None = None
+    _until: datetime | None = None
+
+    def look(self, now: datetime) -> bool:
+        """Look, and return whether what seems to be lost is spared."""
+        if self._last_look_at is not None and now - self._last_look_at > timedelta(seconds=self.longest_gap_s):
+            self._until = now + timedelta(seconds=self.lease_s)
+        self._last_look_at = now
+        return self._until is not None and now < self._until
+
+
 @dataclass
 class Deadlines:
     """Ends what has run out of time."""
@@ -52,18 +82,15 @@ class Deadlines:
     lease_s: float
     cancel_within_s: float
     wait_within_s: float
-    longest_gap_s: float
-    """Whoever looks less often than this was away, and so may the workers have been."""
-    _last_look_at: datetime | None = None
-    _spare_until: datetime | None = None
-    """After a gap nothing expires for one lease: the workers could not beat either."""
+    grace: Grace
+    """After a gap in which the database, or this machine, was away."""
 
     def expire_leases(self) -> int:
         """End the runs whose worker was not heard of for a lease, and have their flow runs forced to Crashed."""
         with self.database.read() as connection:
             now = self.database.now(connection)
             lost = _found(connection, one_of(_RUN.c.status, LEASED), _RUN.c.lease_until < now)
-        if self._is_sparing(now) or not faults.is_on(Guard.LEASE):
+        if self.grace.look(now) or not faults.is_on(Guard.LEASE):
             return 0
         return sum(self._expire(run) for run in lost)
 
@@ -83,6 +110,33 @@ class Deadlines:
         why = "its next attempt did not begin: its process is gone"
         if run.error_message:
             why = f"{why}; the last one failed: {run.error_message}"
+        return self._crash(run, Ending(RunStatus.FAILED, StopReason.CRASHED, why), why)
+
+    def unclaimed(self, runs: Iterable[Row[Any]], flow_runs: Mapping[UUID, FlowRunFacts]) -> set[UUID]:
+        """Return which of these runs no worker holds, although Prefect has executed their flow runs for a lease.
+
+        Nor has anything happened to such a run for as long: one that was adopted late has its time too.
+        """
+        lease = timedelta(seconds=self.lease_s)
+        with self.database.read() as connection:
+            now = self.database.now(connection)
+            suspects = [
+                run.id
+                for run in runs
+                if run.status in _WITHOUT_LEASE
+                # Prefect calls a flow Running that was called, and unwound by the suspension of its caller.
+                and (flow_run := flow_runs.get(run.flow_run_id)) is not None
+                and flow_run.deployment_id is not None
+                and running_for(flow_run, now=now) >= lease
+            ]
+            if self.grace.look(now) or not suspects:
+                return set()
+            changed = sa.select(_EVENT.c.run_id).where(_EVENT.c.run_id.in_(suspects), _EVENT.c.at > now - lease)
+            return set(suspects) - set(connection.execute(changed).scalars())
+
+    def end_unclaimed(self, run: Row[Any]) -> bool:
+        """End a run that no worker holds and whose process is gone, and have its flow run forced to Crashed."""
+        why = "its process was lost before it held the run: nothing was heard of it for a whole lease"
         return self._crash(run, Ending(RunStatus.FAILED, StopReason.CRASHED, why), why)
 
     def end_left_behind(self) -> int:
@@ -122,13 +176,6 @@ class Deadlines:
             due = _found(connection, _RUN.c.ended_at.is_(None), is_waiting, is_due)
         return sum(self._refuse(run) for run in due)
 
-    def _is_sparing(self, now: datetime) -> bool:
-        """True for one lease after a gap in which the database, or this machine, was away."""
-        if self._last_look_at is not None and now - self._last_look_at > timedelta(seconds=self.longest_gap_s):
-            self._spare_until = now + timedelta(seconds=self.lease_s)
-        self._last_look_at = now
-        return self._spare_until is not None and now < self._spare_until
-
     def _overdue_retries(self, *conditions: sa.ColumnElement[bool]) -> list[Row[Any]]:
         failed = sa.select(sa.func.max(_EVENT.c.at)).where(
             _EVENT.c.run_id == _RUN.c.id, _EVENT.c.kind == "attempt_failed"
@@ -139,7 +186,7 @@ class Deadlines:
             now = self.database.now(connection)
             is_overdue = due_at <= now - timedelta(seconds=self.lease_s)
             overdue = _found(connection, _RUN.c.ended_at.is_(None), is_retrying, is_overdue, *conditions)
-        return [] if self._is_sparing(now) else overdue
+        return [] if self.grace.look(now) else overdue
 
     def _expire(self, run: Row[Any]) -> bool:
         faults.reach("reconcile.expiring")

@@ -220,6 +220,11 @@ def run_type(kind: DeploymentKind | str) -> str:
     return TABLE_OF[DeploymentKind(kind)].__name__
 
 
+def kind_of(run: Any) -> DeploymentKind:
+    """Return the kind of a run; a program of the first schema writes its type alone."""
+    return DeploymentKind(run.kind or next(kind for kind in TABLE_OF if run_type(kind) == run.type))
+
+
 def valid_detail(kind: DeploymentKind | str, facts: Detail | Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that were given, validated; those of them that belong to no column are refused.
 

@@ -5,7 +5,9 @@ twice is harmless: a dispatch carries an idempotency key, the other messages sta
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -79,7 +81,9 @@ class Dispatcher:
                 case Topic.CANCEL:
                     self._with_flow_run(entry, run, self.gateway.cancel)
                 case Topic.CRASH:
-                    self._with_flow_run(entry, run, self._crash)
+                    self._with_flow_run(entry, run, partial(self._crash, run.id))
+                case Topic.END:
+                    self._with_flow_run(entry, run, partial(self._end, run.id, entry.payload))
         except (InvalidInput, NotFound) as refusal:
             self._give_up(entry, refusal)
             return False
@@ -160,12 +164,27 @@ class Dispatcher:
                     raise  # not suspended yet: its process is on its way out
         self.database.write(lambda connection: outbox.settle(connection, entry))
 
-    def _crash(self, flow_run_id: UUID) -> None:
+    def _crash(self, run_id: UUID, flow_run_id: UUID) -> None:
         """Force a flow run that nobody will end to Crashed: its worker is lost, or does not heed its cancellation."""
         flow_run = self.gateway.read_flow_run(flow_run_id)
-        if flow_run is not None and not flow_run.has_ended:
+        if flow_run is not None and not flow_run.has_ended and not self._has_newer_run(run_id, flow_run_id):
             message = "its worker was lost, or did not stop: Freshline has ended the run"
             self.gateway.set_state(flow_run_id, FlowRunState.CRASHED, message=message)
+
+    def _end(self, run_id: UUID, payload: Mapping[str, Any], flow_run_id: UUID) -> None:
+        """Force a flow run to an end that is still in the very state in which its process was lost."""
+        flow_run = self.gateway.read_flow_run(flow_run_id)
+        if flow_run is None or flow_run.state_at is None or flow_run.state_at.isoformat() != payload["since"]:
+            return
+        if not self._has_newer_run(run_id, flow_run_id):
+            state, name = FlowRunState(payload["state"]), payload["name"]
+            self.gateway.set_state(flow_run_id, state, name=name, message=payload["message"])
+
+    def _has_newer_run(self, run_id: UUID, flow_run_id: UUID) -> bool:
+        """True when the flow run was started again since: what was said about the run that it had is void."""
+        with self.database.read() as connection:
+            newest = store.newest_run_of_flow_run(connection, flow_run_id)
+        return newest is not None and newest.id != run_id
 
     def _give_up(self, entry: Row[Any], error: Exception) -> None:
         _LOGGER.error("%s of %s is given up: %s", entry.topic, show_run_id(entry.run_id), error)

@@ -166,7 +166,8 @@ class RunExecution:
             changes = staleness.recompute(connection, affected, now=now)
             faults.reach("complete.recomputed")
             contents.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
-            contents.update_detail(connection, run.kind, run_id, details.valid_detail(run.kind, result.detail))
+            kind = details.kind_of(run)
+            contents.update_detail(connection, kind, run_id, details.valid_detail(kind, result.detail))
             contents.mark_reads(connection, run_id, [vars(read) for read in result.reads])
             if result.counters or result.step_counters:
                 steps.count(connection, run_id, result.counters, result.step_counters)
@@ -347,7 +348,6 @@ class RunExecution:
             "base_version_id": state.version_id,
             "declaration_digest": deployment.declaration_digest,
             "code_digest": deployment.declaration.get("code_digest"),
-            "pause_requested_at": None,
             "resume_due_at": None,
             **provenance,
         }

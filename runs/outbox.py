@@ -34,6 +34,8 @@ class Topic(StrEnum):
     """Cancel the flow run."""
     CRASH = "crash"
     """Force the flow run, whose worker is gone, to Crashed."""
+    END = "end"
+    """Force the flow run, whose process was lost after its run had ended, to the state that the payload says."""
 
 
 def _claim_statement() -> Statement:
@@ -87,12 +89,13 @@ def enqueue(
     dedupe_key: str,
     now: datetime,
     payload: dict[str, Any] | None = None,
-) -> None:
-    """Write an entry; one with the same key is written once."""
-    _ENQUEUE.run(
+) -> bool:
+    """Write an entry; return False when there is one with the same key: it is written once."""
+    written = _ENQUEUE.run(
         connection, id=new_id(), topic=topic, run_id=run_id, dedupe_key=dedupe_key, payload=payload or {}, state="due",
         attempts=0, due_at=now,
     )  # fmt: skip
+    return written == 1
 
 
 def dispatch(connection: Connection, run: Any, *, now: datetime) -> None:

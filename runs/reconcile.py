@@ -23,7 +23,7 @@ from ..storage.database import Database
 from . import store, waits
 from .adoption import Adoption
 from .closing import Ending, close, ending_of, log, pass_on_cancel
-from .deadlines import Deadlines
+from .deadlines import Deadlines, Grace
 from .ending import release_orphans, release_waiting
 from .mirror import Mirror
 from .status import LEASED, RunStatus, StopReason
@@ -57,6 +57,8 @@ class Repairs:
     """Runs of whose steps there was something new."""
     lost: int = 0
     """Runs without a lease whose process was gone."""
+    outlived: int = 0
+    """Flow runs that Prefect took for running long after their run had ended."""
 
 
 @dataclass
@@ -73,14 +75,22 @@ class Reconciler:
     wait_within_s: float = 7 * 86_400.0
 
     def __post_init__(self) -> None:
+        longest_gap_s = max(self.lease_s, 3 * self.interval_s)
         self._deadlines = Deadlines(
             self.database,
             lease_s=self.lease_s,
             cancel_within_s=self.cancel_within_s,
             wait_within_s=self.wait_within_s,
-            longest_gap_s=max(self.lease_s, 3 * self.interval_s),
+            grace=Grace(self.lease_s, longest_gap_s),
         )
-        self._adoption = Adoption(self.database, self.gateway, start_within_s=self.start_within_s)
+        self._prefect = Grace(self.lease_s, longest_gap_s)
+        self._adoption = Adoption(
+            self.database,
+            self.gateway,
+            start_within_s=self.start_within_s,
+            lease_s=self.lease_s,
+            grace=self._prefect,
+        )
         self._mirror = Mirror(self.database, self.gateway)
 
     def pass_once(self) -> Repairs:
@@ -99,8 +109,9 @@ class Reconciler:
         now, runs = self._active()
         closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
-        adopted = self._adoption.pass_once()
-        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, self._mirror.pass_once(), lost)
+        adopted, outlived = self._adoption.pass_once()
+        mirrored = self._mirror.pass_once()
+        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, mirrored, lost, outlived)
 
     def _lapse_policies(self) -> int:
         def due(connection: Connection) -> list[UUID]:
@@ -144,6 +155,8 @@ class Reconciler:
         is_retrying = any(run.status == RunStatus.RETRYING for run in runs)
         overdue = {run.id for run in self._deadlines.overdue_retries()} if is_retrying else set()
         flow_runs = self.gateway.read_flow_runs({run.flow_run_id for run in runs})
+        # Whoever is to suspend itself needs Prefect for it.
+        unclaimed = set() if self._prefect.look(now) else self._deadlines.unclaimed(runs, flow_runs)
         closed = 0
         # Most runs go on: they cost no write transaction.
         for run in self._known_to_this_prefect(runs, flow_runs):
@@ -153,6 +166,8 @@ class Reconciler:
                 closed += self._close_one(run, ending)
             elif run.id in overdue and _had_a_process(flow_run):
                 closed += self._deadlines.end_retry(run)
+            elif run.id in unclaimed:
+                closed += self._deadlines.end_unclaimed(run)
             elif _is_being_cancelled(run, flow_run):
                 self._pass_on_cancel(run)
         return closed

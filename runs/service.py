@@ -18,7 +18,7 @@ from ..storage import faults
 from ..storage.database import Database
 from ..storage.errors import IllegalTransition, InvalidInput
 from ..storage.ids import parse_run_id, show_run_id
-from ..storage.words import DeploymentKind, IfReady, OnStale, UpdateMode
+from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
 from . import events, outbox, store
 from .details import Detail
 from .ending import end_run
@@ -192,7 +192,7 @@ class RunExecutionService:
         def work(connection: Connection) -> Run:
             now = self.database.now(connection)
             run = store.get_run(connection, wanted, lock=True)
-            if run.status == RunStatus.PAUSED or run.pause_requested_at is not None:
+            if run.status == RunStatus.PAUSED or (run.status == RunStatus.RUNNING and run.pause_requested_at):
                 return as_run(run)
             if run.status != RunStatus.RUNNING:
                 raise IllegalTransition(f"{show_run_id(wanted)} is {run.status}: only a running run can be paused")
@@ -223,6 +223,10 @@ class RunExecutionService:
             run = store.get_run(connection, wanted, lock=True)
             if run.status != RunStatus.PAUSED:
                 raise IllegalTransition(f"{show_run_id(wanted)} is {run.status}: only a paused run can be resumed")
+            if not run.background and run.trigger in (Trigger.MANUAL, Trigger.SUBFLOW):
+                raise IllegalTransition(
+                    f"{show_run_id(wanted)} is called by another flow: resume the flow run that calls it"
+                )
             if run.resume_due_at is not None:
                 return as_run(run)
             entry = [events.ResumeRequested()]

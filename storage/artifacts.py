@@ -6,17 +6,17 @@ touches no object: they are uploaded and verified before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Self
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from .errors import Conflict, InvalidInput
 from .ids import new_id
 from .models import Artifact, ArtifactKind, ArtifactObject, StoredObject
+from .statement import Sql, Statement, insert_all
 from .stored import Fragment, StoredFile, StoredTable
 
 TABLE_MEDIA_TYPE = "application/vnd.apache.parquet"
@@ -25,7 +25,28 @@ _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _ARTIFACT_OBJECT = ArtifactObject.__table__  # type: ignore[attr-defined]
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
 _MAX_NAME = 250
-_OBJECTS_PER_STATEMENT = 500
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _take_up_statement(sql: Sql) -> sa.Executable:
+    columns = (_OBJECT.c.name, _OBJECT.c.sha256, _OBJECT.c.size_bytes, _OBJECT.c.created_at)
+    usable = _OBJECT.c.swept_at.is_(None) | (_OBJECT.c.deleted_at < sa.bindparam("swept_before"))
+    statement: sa.Executable = (
+        sql.insert(_OBJECT)
+        .values(sql.values(columns))
+        .on_conflict_do_update(
+            index_elements=[_OBJECT.c.name],
+            set_={"condemned_at": None, "swept_at": None, "deleted_at": None},
+            where=usable,
+        )
+        .returning(_OBJECT.c.name)
+    )
+    return statement
+
+
+_TAKE_UP = Statement(_take_up_statement)
+_INSERT_ARTIFACT = insert_all(_ARTIFACT)
+_INSERT_LINK = insert_all(_ARTIFACT_OBJECT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +154,9 @@ def insert_artifacts(
             links.append({"artifact_id": artifact_id, "position": position, "object_name": part.name})
     # One order for everybody: two writers that share objects must not wait for each other in a circle.
     in_order = [objects[name] for name in sorted(objects)]
-    for start in range(0, len(in_order), _OBJECTS_PER_STATEMENT):
-        _take_up(connection, in_order[start : start + _OBJECTS_PER_STATEMENT], now=now, since=since)
-    connection.execute(sa.insert(_ARTIFACT), rows)
-    if links:
-        connection.execute(sa.insert(_ARTIFACT_OBJECT), links)
+    _take_up(connection, in_order, now=now, since=since)
+    _INSERT_ARTIFACT.run_many(connection, rows)
+    _INSERT_LINK.run_many(connection, links)
 
 
 def replace_artifacts(
@@ -173,21 +192,8 @@ def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]
 
 
 def _take_up(connection: Connection, objects: list[dict[str, Any]], *, now: datetime, since: datetime | None) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    usable = _OBJECT.c.swept_at.is_(None)
-    if since is not None:
-        usable |= _OBJECT.c.deleted_at < since
-    statement = (
-        dialect.insert(_OBJECT)
-        .values([{**item, "created_at": now} for item in objects])
-        .on_conflict_do_update(
-            index_elements=[_OBJECT.c.name],
-            set_={"condemned_at": None, "swept_at": None, "deleted_at": None},
-            where=usable,
-        )
-        .returning(_OBJECT.c.name)
-    )
-    taken = set(connection.execute(statement).scalars())
+    rows = [{**item, "created_at": now} for item in objects]
+    taken = {row.name for row in _TAKE_UP.rows_of_many(connection, rows, swept_before=since or _NEVER)}
     lost = [item["name"] for item in objects if item["name"] not in taken]
     if lost:
         raise Conflict(

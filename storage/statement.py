@@ -8,7 +8,7 @@ SQLAlchemy, so that both databases and the declared types stay in one place. One
 
 import json
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -97,10 +97,15 @@ class Statement:
                 self._for(connection).run_many(connection, rows)
             return
         # On Postgres many rows in one statement: each way to the server costs more than the rows.
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = rows[start : start + _ROWS_AT_ONCE]
-            numbered = {f"{name}{_numbered(at)}": value for at, row in enumerate(part) for name, value in row.items()}
-            self._for(connection, len(part)).run(connection, numbered)
+        for count, numbered in _parts(rows):
+            self._for(connection, count).run(connection, numbered)
+
+    def rows_of_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]], **shared: Any) -> list[Any]:
+        """Run an insertion as `run_many` does, and return the rows that it gives; `shared` are parameters of all."""
+        found = []
+        for count, numbered in _parts(rows):
+            found += self._for(connection, count).fetch(connection, numbered | shared)
+        return found
 
     def _for(self, connection: Connection, count: int = 1) -> "_Compiled":
         dialect = connection.dialect
@@ -129,6 +134,16 @@ def _numbered(at: int) -> str:
     return f"__{at}" if at else ""
 
 
+def _parts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield how many rows go into one statement, and their parameters by the names that `Sql.values` gives them."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        yield (
+            len(part),
+            {f"{name}{_numbered(at)}": value for at, row in enumerate(part) for name, value in row.items()},
+        )
+
+
 def row_type(names: Iterable[str]) -> Any:
     """Return the class of named tuples with these fields."""
     make: Any = namedtuple  # its own types want the names in the text
@@ -141,7 +156,7 @@ class _Compiled:
     def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
         compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
         self._text = str(compiled)
-        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._fixed = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
         binds: dict[str, Convert] = dict(compiled._bind_processors)
         self._binds = list(binds.items())
         self._order: list[tuple[str, Convert | None]] | None = None

@@ -118,6 +118,7 @@ class FakeGateway:
                     state_type=FlowRunState.RUNNING,
                     state_name="Running",
                     state_message=None,
+                    state_at=now,
                     # Prefect does not count a start that goes on after a suspension.
                     run_count=before.run_count + (before.state_name != "Resuming"),
                     started_at=before.started_at or now,
@@ -453,6 +454,7 @@ class FakeGateway:
                     state_type=FlowRunState.SCHEDULED if deployment else FlowRunState.PENDING,
                     state_name="Scheduled" if deployment else "Pending",
                     state_message=None,
+                    state_at=now,
                     labels={},
                     idempotency_key=None,
                     created_by_type=None,
@@ -477,14 +479,16 @@ class FakeGateway:
         name: str | None = None,
         message: str | None = None,
     ) -> FlowRunFacts:
+        now = self._clock()
         changed = replace(
             flow_run,
             state_type=state_type,
             state_name=name or state_type.value.capitalize(),
             state_message=message,
+            state_at=now,
             is_retried_in_process=False,
         )
-        return self._put(replace(changed, ended_at=self._clock() if changed.has_ended else None))
+        return self._put(replace(changed, ended_at=now if changed.has_ended else None))
 
     def _write(self, kind: str, key: str, data: Any, description: str | None, flow_run_id: UUID | None) -> UUID:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):

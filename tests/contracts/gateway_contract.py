@@ -254,6 +254,27 @@ class GatewayContract:
         assert (changed.state_type, changed.state_name, changed.state_message) == ("CRASHED", "Lost", "no lease")
         assert changed.has_ended
 
+    def test_state_says_since_when_it_is(self, world: World) -> None:
+        made = world.create()
+        assert made.state_at is not None
+        assert made.created_at is not None
+        assert made.state_at.utcoffset() == timedelta(0)
+        assert abs(made.state_at - made.created_at) < timedelta(seconds=10)
+        # The fake's clock may stand still.
+        forced = world.gateway.set_state(made.id, FlowRunState.CRASHED)
+        assert forced.state_at is not None
+        assert made.state_at <= forced.state_at
+        assert world.gateway.read_flow_run(made.id) == forced, "it stays as it is while the state does"
+
+        running = world.running()
+        assert running.state_at is not None
+        assert running.started_at is not None
+        assert abs(running.state_at - running.started_at) < timedelta(seconds=10)
+        world.release(running)
+        ended = world.wait_for(running.id, lambda flow_run: flow_run.has_ended)
+        assert ended.state_at is not None
+        assert running.state_at <= ended.state_at
+
     def test_flow_run_unknown_cannot_change(self, world: World) -> None:
         for change in (
             lambda: world.gateway.set_state(uuid4(), FlowRunState.CRASHED),

@@ -52,8 +52,8 @@ class Harness:
         self._choice = random.Random(f"acts {self.seed}")
         self.noticed_share = 0.5
         """How many of the dead workers that hold a lease somebody notices before the lease runs out."""
-        self.notices_without_lease = True
-        """Somebody notices every dead worker that holds none: no lease would run out."""
+        self.notices_without_lease = False
+        """Whether somebody notices the dead workers that hold none."""
         self.now = START
         self.database = Database(self.url, clock=lambda: self.now, sqlite_synchronous="OFF")
         self.prefect = LossyPrefect(self.seed, clock=lambda: self.now)

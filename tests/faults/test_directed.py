@@ -159,20 +159,17 @@ def test_worker_whose_clock_is_off_by_an_hour_gets_a_lease_by_the_clock_of_the_d
         assert timedelta(seconds=50) < row.lease_until - now <= timedelta(seconds=60)
 
 
-endless = pytest.mark.xfail(strict=True, reason="Prefect believes it to be running, and no lease can run out")
-
-
 @pytest.mark.parametrize(
     ("outcome", "point"),
     [
-        pytest.param("complete", "claim.begin", marks=endless),
-        pytest.param("complete", "claim.before_commit", marks=endless),
-        pytest.param("complete", "complete.committed", marks=endless),
+        ("complete", "claim.begin"),
+        ("complete", "claim.before_commit"),
+        ("complete", "complete.committed"),
+        ("fail", "fail.committed"),
         ("retry", "fail.committed"),
     ],
 )
 def test_worker_without_a_lease_that_nobody_notices_to_be_lost_comes_to_its_end(harness, outcome, point):
-    harness.notices_without_lease = False
     assert harness.work_on(harness.dispatched(), outcome, fate={"kill_at": point})[0] == "killed"
     harness.come_to_rest()
     assert harness.faults() == []

@@ -397,7 +397,7 @@ def test_end_of_the_lease_waits_for_nothing_and_leaves_no_process(held_file):
     with Lease(never, interval_s=3600, terms=held_file.terms):
         keeper = own_keeper()
         keeper.suspend()  # it would never notice that it is to end
-    assert not psutil.pid_exists(keeper.pid)
+    wait_until(lambda: not psutil.pid_exists(keeper.pid))
 
 
 def test_password_is_not_in_the_list_of_processes(held_file):
