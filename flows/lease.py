@@ -154,7 +154,7 @@ class Lease:
             _LOGGER.warning("a pause was asked for, but Prefect cannot suspend this flow run; the run carries on")
 
     def _send_now(self) -> None:
-        if self._is_away:
+        if self._is_away or self._closed.is_set():  # closed: the run has ended, with all that was to be sent
             return
         try:
             self._send()
@@ -166,8 +166,6 @@ class Lease:
 
 def _take_leave(keeper: "subprocess.Popen[bytes]") -> None:
     """Wait until the keeper has ended, and close what led to it."""
-        if self._closed.is_set():
-            return  # the run has ended, with all that was to be sent
     keeper.kill()  # one that said "fenced" ends by itself, one whose output broke may not
     keeper.wait()
     for pipe in (keeper.stdin, keeper.stdout):
