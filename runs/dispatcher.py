@@ -161,7 +161,10 @@ class Dispatcher:
             except Conflict:
                 flow_run = self.gateway.read_flow_run(flow_run_id)
                 if flow_run is not None and not flow_run.has_ended and entry.topic == Topic.RESUME:
-                    raise  # not suspended yet: its process is on its way out
+                    with self.database.read() as connection:
+                        is_lost = outbox.is_to_be_forced(connection, run.id)
+                    if not is_lost:  # else what ends it would wait behind this entry for ever
+                        raise  # not suspended yet: its process is on its way out
         self.database.write(lambda connection: outbox.settle(connection, entry))
 
     def _crash(self, run_id: UUID, flow_run_id: UUID) -> None:

@@ -342,7 +342,7 @@ class Outbox(SQLModel, table=True):
 
     id: UUID = Field(primary_key=True)
     topic: str
-    """dispatch, resume, cancel, crash."""
+    """dispatch, resume, cancel, crash, end."""
     run_id: UUID = Field(foreign_key="run.id", index=True)
     """The run that it is about; entries about one run leave in the order of their ids."""
     dedupe_key: str

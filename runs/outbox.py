@@ -110,6 +110,14 @@ def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: flo
     return sorted(taken, key=lambda row: row.id)
 
 
+def is_to_be_forced(connection: Connection, run_id: UUID) -> bool:
+    """True when an entry waits that ends the run's flow run by force: its process is gone."""
+    forced = sa.select(_OUTBOX.c.id).where(
+        _OUTBOX.c.run_id == run_id, _is_due(_OUTBOX), _OUTBOX.c.topic.in_([Topic.CRASH, Topic.END])
+    )
+    return connection.execute(forced.limit(1)).first() is not None
+
+
 def settle(connection: Connection, entry: Row[Any]) -> bool:
     """Mark an entry as sent; return False when its claim had run out and somebody else has it."""
     return _close(connection, entry, state="done", error=None)

@@ -173,6 +173,7 @@ def test_wait_is_counted_from_when_it_began_and_not_from_the_submission(world):
     world.graph.register(*(replace(item, declaration_digest="new") for item in world.graph.declared.values()))
     claim = world.claim(world.flow_run_of(run).id)
     assert claim.run.status == "waiting", "its upstream is stale again"
+    world.gateway.suspend(claim.run.flow_run_id, message="it waits", timeout_s=86_400)
     world.pass_time(50 * MINUTE)
     assert world.reconcile(wait_within_s=3600.0).refused == 0
     world.pass_time(10 * MINUTE)

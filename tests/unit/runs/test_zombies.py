@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from freshline.deployments.gateway import FlowRunState
+from freshline.runs.deadlines import Deadlines, Grace
 from freshline.runs.intake import FlowCall
 from freshline.runs.port import DirectPort
 from freshline.runs.reconcile import Reconciler
@@ -68,7 +69,9 @@ def generations(world, flow_run_id):
 
 
 @pytest.mark.parametrize(
-    ("arrange", "status"), [(begun, "pending"), (waiting, "waiting"), (resumed, "paused")], ids=["pending", "waiting", "paused"]
+    ("arrange", "status"),
+    [(begun, "pending"), (waiting, "waiting"), (resumed, "paused")],
+    ids=["pending", "waiting", "paused"],
 )
 def test_run_without_a_lease_ends_when_its_flow_run_has_been_running_for_a_lease(world, arrange, status):
     run = arrange(world)
@@ -83,6 +86,21 @@ def test_run_without_a_lease_ends_when_its_flow_run_has_been_running_for_a_lease
     assert in_prefect(world, run.flow_run_id).state_type == FlowRunState.CRASHED
     again = world.reconcile()
     assert (again.closed, again.outlived) == (0, 0)
+
+
+def test_run_that_is_released_while_its_lost_process_was_to_suspend_itself_comes_to_its_end(world):
+    run = waiting(world)
+    for upstream in ("refresh/prices", "refresh/momentum"):
+        world.run_through(upstream)
+    assert how(world, run) == ("pending", None)
+    assert in_prefect(world, run.flow_run_id).state_type == FlowRunState.RUNNING
+    world.pass_time(LEASE)
+    world.reconcile()
+    assert how(world, run) == ("failed", "crashed")
+    for _ in range(3):
+        world.pass_time(MINUTE)
+        world.dispatch()
+    assert in_prefect(world, run.flow_run_id).state_type == FlowRunState.CRASHED
 
 
 def test_run_whose_flow_run_is_suspended_or_queued_is_left_alone(world):
@@ -116,14 +134,13 @@ def test_prefect_whose_clock_is_ahead_only_delays_the_end(world):
 
 
 def test_claim_that_wins_against_the_reconciler_keeps_the_run(world):
-    run = begun(world)
+    seen = begun(world)
     world.pass_time(LEASE)
-    reconciler = Reconciler(world.database, world.gateway)
-    seen = world.database.write(lambda connection: world.service.get(run.id))
-    claim = world.port.claim(FlowCall.of_deployment(world.flow_run_of(run)))
-    assert claim.may_start
-    assert not reconciler._deadlines.end_unclaimed(seen)
-    assert how(world, run) == ("running", None)
+    assert world.port.claim(FlowCall.of_deployment(world.flow_run_of(seen))).may_start
+    deadlines = Deadlines(world.database, 60.0, cancel_within_s=180.0, wait_within_s=3600.0, grace=Grace(60.0, 60.0))
+    assert not deadlines.end_unclaimed(seen)
+    assert how(world, seen) == ("running", None)
+    assert in_prefect(world, seen.flow_run_id).state_type == FlowRunState.RUNNING
 
 
 @pytest.mark.parametrize("away", ["database", "Prefect"])
