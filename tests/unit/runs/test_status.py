@@ -153,9 +153,7 @@ def test_events_are_numbered_without_gaps_and_only_with_their_transition(databas
             stop_reason=StopReason.COMPLETED,
         )  # fmt: skip
         assert refused is None
-        store.change(
-            connection, run.id, [AuthorEvent(name="b"), AuthorEvent(name="c")], actor="test", now=START
-        )
+        store.change(connection, run.id, [AuthorEvent(name="b"), AuthorEvent(name="c")], actor="test", now=START)
 
     database.write(work)
     with database.read() as connection:

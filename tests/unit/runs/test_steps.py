@@ -7,7 +7,6 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunState, TaskRunFacts
 from freshline.runs import interface, steps
@@ -56,18 +55,19 @@ class Writes:
     """How many write transactions a database opens meanwhile."""
 
     def __init__(self, world):
-        self._engine = world.database.engine
+        self._database = world.database
         self.begun = 0
 
     def __enter__(self):
-        sa.event.listen(self._engine, "begin", self._count)
+        self._database.transaction = self._counted
         return self
 
     def __exit__(self, *_exc):
-        sa.event.remove(self._engine, "begin", self._count)
+        del self._database.transaction
 
-    def _count(self, connection):
-        self.begun += bool(connection.get_execution_options().get("freshline_immediate"))
+    def _counted(self, **options):
+        self.begun += 1
+        return type(self._database).transaction(self._database, **options)
 
 
 # What Prefect's state means.
