@@ -246,6 +246,8 @@ def test_demo_in_a_directory_that_cannot_be_written_is_one_line(installed, tmp_p
     assert installed.survivors() == []
 
 
+# Slow: the same main job runs from the checkout in tests/acceptance; what the wheel holds is tested above.
+@pytest.mark.slow
 @pytest.mark.stack
 @pytest.mark.timeout(900)
 def test_demo_from_the_wheel_does_the_main_job_and_leaves_the_users_prefect_alone(installed, tmp_path):
