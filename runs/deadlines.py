@@ -231,8 +231,7 @@ class Deadlines:
             ended = close(connection, run, Ending(RunStatus.REFUSED, StopReason.WAITED_TOO_LONG, message), now=now)
             if ended is not None and ended.flow_run_id is not None:
                 # Its flow run is suspended: it comes to its end by claiming once more.
-                key = f"resume:{run.id}:{ended.last_seq}"
-                outbox.enqueue(connection, outbox.Topic.RESUME, run.id, dedupe_key=key, now=now)
+                outbox.resume(connection, ended, now=now)
             return ended
 
         ended = self.database.write(work)

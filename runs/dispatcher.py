@@ -23,11 +23,12 @@ from ..storage.faults import Guard
 from ..storage.ids import new_id, show_run_id
 from ..storage.statement import Statement
 from . import events, outbox, store
+from .creation import secrets_of
 from .ending import end_run
 from .intake import RUN_LABEL
 from .logs import run_event
 from .outbox import Topic
-from .request import HIDDEN, join_parameters
+from .request import join_parameters
 from .status import RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Dispatcher:
             run.prefect_deployment_id,
             # Without the secrets, which are not recorded: Prefect has those of the deployment.
             parameters=join_parameters(
-                {name: value for name, value in run.parameters.items() if value != HIDDEN},
+                {name: value for name, value in run.parameters.items() if name not in secrets_of(run)},
                 run.request,
                 run.declaration.get("renamed", {}),
             ),

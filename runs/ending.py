@@ -132,12 +132,7 @@ def _release(connection: Connection, run_id: UUID, *, now: datetime) -> None:
         outbox.dispatch(connection, run, now=now)
     else:
         # It began in Prefect and is suspended there: its flow run goes on, and claims again.
-        _resume(connection, run, now=now)
-
-
-def _resume(connection: Connection, run: Row[Any], *, now: datetime) -> None:
-    key = f"resume:{run.id}:{run.last_seq}"
-    outbox.enqueue(connection, outbox.Topic.RESUME, run.id, dedupe_key=key, now=now)
+        outbox.resume(connection, run, now=now)
 
 
 def _refuse(connection: Connection, run_id: UUID, *, because: Row[Any], now: datetime) -> None:
@@ -154,7 +149,7 @@ def _refuse(connection: Connection, run_id: UUID, *, because: Row[Any], now: dat
         error_message=reason,
     )
     if row is not None and row.flow_run_id is not None:
-        _resume(connection, row, now=now)
+        outbox.resume(connection, row, now=now)
 
 
 def freshness_now(connection: Connection, deployment_id: UUID) -> Freshness:

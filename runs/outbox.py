@@ -103,6 +103,11 @@ def dispatch(connection: Connection, run: Any, *, now: datetime) -> None:
     enqueue(connection, Topic.DISPATCH, run.id, dedupe_key=f"dispatch:{run.id}:{run.last_seq}", now=now)
 
 
+def resume(connection: Connection, run: Any, *, now: datetime) -> None:
+    """Have the suspended flow run of this run go on."""
+    enqueue(connection, Topic.RESUME, run.id, dedupe_key=f"resume:{run.id}:{run.last_seq}", now=now)
+
+
 def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: float = 60.0) -> list[Row[Any]]:
     """Take up to `limit` due entries for `hold_s` seconds; return their rows with the new token."""
     until = now + timedelta(seconds=hold_s)

@@ -232,8 +232,7 @@ class RunExecutionService:
             entry = [events.ResumeRequested()]
             changed = store.change(connection, wanted, entry, actor=actor, now=now, resume_due_at=now)
             assert changed is not None, "the run was locked in this transaction"
-            key = f"resume:{wanted}:{changed.last_seq}"
-            outbox.enqueue(connection, outbox.Topic.RESUME, wanted, dedupe_key=key, now=now)
+            outbox.resume(connection, changed, now=now)
             return as_run(changed)
 
         asked = self.database.write(work)
