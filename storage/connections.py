@@ -66,6 +66,7 @@ class Connections:
         self._idle: deque[Connection] = deque()
         self._process = os.getpid()
         self._inherited: list[object] = []
+        self._closings = 0
 
     @contextmanager
     def begun(self, how: Begin) -> Iterator[Connection]:
@@ -76,6 +77,7 @@ class Connections:
         """
         if not self._free.acquire(timeout=_WAIT_S):
             raise StoreUnavailable(f"all {self._size} connections to the database have been in use for {_WAIT_S:g} s")
+        closings = self._closings
         try:
             connection = self._begin(how)
             try:
@@ -87,12 +89,23 @@ class Connections:
             self._idle.append(connection)
         finally:
             self._free.release()
+            if closings != self._closings:
+                self._close_idle()
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close all connections: those in use when their transactions end."""
+        self._closings += 1
+        self._close_idle()
         self._engine.dispose()
+
+    def _close_idle(self) -> None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            connection.detach()  # else the engine's pool would keep it open, even one that it has disposed of
+            connection.close()
 
     def _begin(self, how: Begin) -> Connection:
         text = (_SQLITE if self._is_sqlite else _POSTGRES)[how]
