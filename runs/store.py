@@ -32,6 +32,7 @@ _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 _ROW = row_type(column.name for column in RUN.c)
 _BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
+"""The columns of a run's row that are quick to read."""
 _UNSET: Mapping[str, Any] = {
     **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
 }  # fmt: skip
@@ -84,8 +85,9 @@ def insert_run(
 
     `values` holds a value for every column but those that follow from here.
     """
-    row = _ROW(**{**_UNSET, **values, "created_at": now, "last_seq": len(events)})
-    given = {name: value for name, value in row._asdict().items() if value is not None}
+    whole = {**_UNSET, **values, "created_at": now, "last_seq": len(events)}
+    row = _ROW(tuple(whole.values()))
+    given = {name: value for name, value in whole.items() if value is not None}
     if _insert_statement(tuple(given)).run(connection, **given) == 0:
         return None
     _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
@@ -198,11 +200,25 @@ def change(
     )
 
 
+class _Joined:
+    """A run's row as it is after a change whose row holds some of its columns."""
+
+    __slots__ = ("_changed", "_run")
+
+    def __init__(self, run: Any, changed: Any) -> None:
+        self._run, self._changed = run, changed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._changed if name in _BRIEF else self._run, name)
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**self._run._asdict(), **self._changed._asdict()}
+
+
 def joined(run: Row[Any], changed: Row[Any]) -> Row[Any]:
     """Return a run's row as it is after a change that gave a brief one."""
-    values: dict[str, Any] = run._asdict()
-    row: Row[Any] = _ROW(**{**values, **changed._asdict()})
-    return row
+    row: Any = _Joined(run, changed)
+    return row  # type: ignore[no-any-return]
 
 
 def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:

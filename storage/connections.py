@@ -24,7 +24,8 @@ from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
 from .errors import InvalidInput, StoreUnavailable
-from .statement import translated
+from .prepared import Session
+from .statement import SESSION, translated
 
 _WAL_ATTEMPTS = 100
 _SQLITE_BUSY_MS = 30_000
@@ -48,10 +49,12 @@ _SQLITE = {
     Begin.WRITE: "BEGIN IMMEDIATE",
     Begin.WRITE_IN_PASSING: "BEGIN IMMEDIATE",
 }
+_CLOCK = "SELECT clock_timestamp()"
+_PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
 _POSTGRES = {
-    Begin.READ: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT clock_timestamp()",
-    Begin.WRITE: "BEGIN; SET LOCAL plan_cache_mode = force_generic_plan; SELECT clock_timestamp()",
-    Begin.WRITE_IN_PASSING: "BEGIN; SET LOCAL synchronous_commit = off; SELECT clock_timestamp()",
+    Begin.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_CLOCK}",
+    Begin.WRITE: f"BEGIN; {_PLAN_ONCE}; {_CLOCK}",
+    Begin.WRITE_IN_PASSING: f"BEGIN; SET LOCAL synchronous_commit = off; {_PLAN_ONCE}; {_CLOCK}",
 }
 
 
@@ -111,13 +114,14 @@ class Connections:
         text = (_SQLITE if self._is_sqlite else _POSTGRES)[how]
         while True:
             connection, is_new = self._take()
-            raw: Any = connection.connection.driver_connection
             try:
-                cursor = raw.execute(text)
-                if not self._is_sqlite:
-                    while cursor.nextset():
-                        pass
-                    connection.connection.info[_BEGAN_AT] = cursor.fetchone()[0].astimezone(UTC)
+                if self._is_sqlite:
+                    raw: Any = connection.connection.driver_connection
+                    raw.execute(text)
+                else:
+                    session: Session = connection.info[SESSION]
+                    ((began,),) = session.rows(session.query(text.encode()))
+                    connection.info[_BEGAN_AT] = began.astimezone(UTC)
             except Exception as error:
                 failure = translated(error, connection, text)
                 connection.close()
@@ -190,8 +194,9 @@ def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous:
     engine = sa.create_engine(parsed, json_serializer=json_serializer, pool_size=size, max_overflow=_OVERFLOW)
 
     @sa.event.listens_for(engine, "connect")
-    def leave_begin_to_us(raw: Any, _record: object) -> None:
+    def leave_begin_to_us(raw: Any, record: Any) -> None:
         raw.autocommit = True  # the BEGIN of `Connections` is the only one
+        record.info[SESSION] = Session(raw)
 
     return engine
 

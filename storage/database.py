@@ -8,6 +8,7 @@ database, because it may run more than once.
 """
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
@@ -88,13 +90,19 @@ def dump_json(value: Any) -> str:
     """
     _check_json(value, depth=0)
     try:
-        text = _ENCODER.encode(value)
-        size_bytes = len(text.encode())
+        encoded = orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits, or what is no JSON at all
+        encoded = _encoded_slowly(value)
+    if len(encoded) > _MAX_JSON_BYTES:
+        raise NotStorable(f"the JSON value has {len(encoded):,} bytes; the limit is {_MAX_JSON_BYTES:,}")
+    return encoded.decode()
+
+
+def _encoded_slowly(value: Any) -> bytes:
+    try:
+        return _ENCODER.encode(value).encode()
     except (TypeError, ValueError) as error:  # UnicodeEncodeError (a lone surrogate) is a ValueError
         raise NotStorable(f"not JSON that can be stored: {error}") from None
-    if size_bytes > _MAX_JSON_BYTES:
-        raise NotStorable(f"the JSON value has {size_bytes:,} bytes; the limit is {_MAX_JSON_BYTES:,}")
-    return text
 
 
 class Database:
@@ -197,17 +205,32 @@ def _asks_for_retry(error: exc.DBAPIError) -> bool:
 
 
 def _check_json(value: Any, *, depth: int) -> None:
-    if depth > _MAX_JSON_DEPTH:
-        raise NotStorable(f"the JSON value is nested deeper than {_MAX_JSON_DEPTH} levels")
+    if value is None or isinstance(value, int):
+        return
     if isinstance(value, str):
-        if "\0" in value:
-            raise NotStorable("text with a NUL character cannot be stored")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise NotStorable(f"JSON keys are text; {key!r} is not")
-            _check_json(key, depth=depth)
-            _check_json(item, depth=depth + 1)
-    elif isinstance(value, (list, tuple)):
+        _check_text(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotStorable(f"not JSON that can be stored: {value} is no number in JSON")
+    elif isinstance(value, (dict, list, tuple)):
+        if depth == _MAX_JSON_DEPTH and value:
+            raise NotStorable(f"the JSON value is nested deeper than {_MAX_JSON_DEPTH} levels")
+        if isinstance(value, dict):
+            _check_keys(value)
+            value = value.values()
         for item in value:
             _check_json(item, depth=depth + 1)
+    else:
+        raise NotStorable(f"not JSON that can be stored: a {type(value).__name__}")
+
+
+def _check_keys(value: dict[Any, Any]) -> None:
+    for key in value:
+        if not isinstance(key, str):
+            raise NotStorable(f"JSON keys are text; {key!r} is not")
+        _check_text(key)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise NotStorable("text with a NUL character cannot be stored")

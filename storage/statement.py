@@ -7,7 +7,6 @@ SQLAlchemy, so that both databases and the declared types stay in one place. One
 """
 
 import json
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -17,7 +16,12 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from .prepared import Prepared, Session
+
 Convert = Callable[[Any], Any]
+
+SESSION = "freshline_session"
+"""Where a connection to Postgres keeps its `Session`."""
 
 _ROWS_AT_ONCE = 32
 
@@ -69,10 +73,10 @@ class Statement:
 
     def __init__(self, build: Callable[[Sql], sa.Executable]) -> None:
         self._build = build
-        self._compiled: dict[tuple[str, int], _Compiled] = {}
+        self._compiled: dict[tuple[str, int], Any] = {}
 
     def rows(self, connection: Connection, **parameters: Any) -> list[Any]:
-        """Run it and return its rows: named tuples, in the database's order."""
+        """Run it and return its rows, in the database's order; their columns are attributes."""
         return self._for(connection).fetch(connection, parameters)
 
     def first(self, connection: Connection, **parameters: Any) -> Any | None:
@@ -87,8 +91,8 @@ class Statement:
 
     def run(self, connection: Connection, **parameters: Any) -> int:
         """Run it and return how many rows it changed."""
-        count: int = self._for(connection).run(connection, parameters).rowcount
-        return count
+        changed: int = self._for(connection).run(connection, parameters)
+        return changed
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run an insertion, built with `Sql.values`, once for each set of parameters."""
@@ -107,12 +111,13 @@ class Statement:
             found += self._for(connection, count).fetch(connection, numbered | shared)
         return found
 
-    def _for(self, connection: Connection, count: int = 1) -> "_Compiled":
+    def _for(self, connection: Connection, count: int = 1) -> Any:
         dialect = connection.dialect
         found = self._compiled.get((dialect.name, count))
         if found is None:
             source = self._build(Sql(dialect, count))
-            found = self._compiled[dialect.name, count] = _Compiled(source, dialect)
+            compiled = _OnPostgres if dialect.name == "postgresql" else _OnSqlite
+            found = self._compiled[dialect.name, count] = compiled(source, dialect)
         return found
 
 
@@ -144,80 +149,149 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, A
         )
 
 
-def row_type(names: Iterable[str]) -> Any:
-    """Return the class of named tuples with these fields."""
-    make: Any = namedtuple  # its own types want the names in the text
-    return make("Row", list(names), rename=True)
+class _Row:
+    """One row: its columns are attributes, converted from what the driver gave when they are asked for.
+
+    The row of a run has sixty columns, and whoever reads it wants six: the conversions would be most of the work.
+    """
+
+    __slots__ = ("_given",)
+    _fields: tuple[str, ...] = ()
+
+    def __init__(self, given: Sequence[Any]) -> None:
+        self._given = given
+
+    def __getitem__(self, position: int) -> Any:
+        return getattr(self, self._fields[position])
+
+    def __iter__(self) -> Iterator[Any]:
+        return (getattr(self, name) for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Row) and self._asdict() == other._asdict()
+
+    __hash__ = None  # type: ignore[assignment]  # a row may hold what has no hash
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+
+    def _asdict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._fields}
+
+
+def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None) -> Any:
+    """Return the class of rows with these columns, made of a sequence of values.
+
+    `converts` maps positions to what makes the value out of the driver's.
+    """
+    fields = tuple(names)
+    made = converts or {}
+    columns = {name: _column(position, made.get(position)) for position, name in enumerate(fields)}
+    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, **columns})
+
+
+def _column(position: int, convert: Convert | None) -> property:
+    if convert is None:
+        return property(lambda row: row._given[position])
+
+    def value(row: _Row) -> Any:
+        given = row._given[position]
+        return None if given is None else convert(given)
+
+    return property(value)
 
 
 class _Compiled:
-    """A statement's text for one database."""
+    """A statement's text for one database, and the conversions of its parameters and columns."""
 
     def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
         compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
-        self._text = str(compiled)
+        self.text = str(compiled)
         self._fixed = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-        binds: dict[str, Convert] = dict(compiled._bind_processors)
-        self._binds = list(binds.items())
-        self._order: list[tuple[str, Convert | None]] | None = None
-        if compiled.positional:
-            self._order = [(name, binds.get(name)) for name in compiled.positiontup]
+        self._binds: dict[str, Convert] = dict(compiled._bind_processors)
         self._dialect = dialect
         self._columns: Sequence[Any] = compiled._result_columns or ()
-        self._row = row_type(column.keyname for column in self._columns)
-        self._converts: list[tuple[int, Convert]] | None = None
+        self._row: Any = None
+
+    def _made(self, given: Sequence[Sequence[Any]], codes: Iterable[Any]) -> list[Any]:
+        """Return the driver's rows as ours; `codes` is how the driver calls the types of the columns."""
+        row = self._row
+        if row is None:
+            # Only a result says how the driver gives it: some conversions depend on that.
+            converts = {
+                position: convert
+                for position, (column, code) in enumerate(zip(self._columns, codes, strict=True))
+                if (convert := column.type._cached_result_processor(self._dialect, code)) is not None
+            }
+            row = self._row = row_type((column.keyname for column in self._columns), converts)
+        return [row(one) for one in given]
+
+
+class _OnSqlite(_Compiled):
+    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
+        super().__init__(source, dialect)
+        compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
+        self._order = [(name, self._binds.get(name)) for name in compiled.positiontup]
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        cursor = self.run(connection, parameters)
+        cursor = self._execute(connection, parameters)
         rows = cursor.fetchall()
-        return self._converted(cursor, rows) if rows else []
+        return self._made(rows, (about[1] for about in cursor.description)) if rows else []
 
-    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
-        raw: Any = connection.connection.driver_connection
-        cursor = raw.cursor()
-        try:
-            cursor.execute(self._text, self._bound(parameters))
-        except Exception as error:
-            raise translated(error, connection, self._text) from error
-        return cursor
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
+        changed: int = self._execute(connection, parameters).rowcount
+        return changed
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         raw: Any = connection.connection.driver_connection
         try:
-            raw.executemany(self._text, [self._bound(row) for row in rows])
+            raw.executemany(self.text, [self._bound(row) for row in rows])
         except Exception as error:
-            raise translated(error, connection, self._text) from error
+            raise translated(error, connection, self.text) from error
 
-    def _converted(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
-        if self._converts is None:
-            # Only a result says how the driver gives it: some conversions depend on that.
-            given = [about[1] for about in cursor.description]
-            self._converts = [
-                (position, convert)
-                for position, (column, code) in enumerate(zip(self._columns, given, strict=True))
-                if (convert := column.type._cached_result_processor(self._dialect, code)) is not None
-            ]
-        made = []
-        for row in rows:
-            values = list(row)
-            for position, convert in self._converts:
-                if values[position] is not None:
-                    values[position] = convert(values[position])
-            made.append(self._row._make(values))
-        return made
+    def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
+        raw: Any = connection.connection.driver_connection
+        try:
+            return raw.execute(self.text, self._bound(parameters))
+        except Exception as error:
+            raise translated(error, connection, self.text) from error
 
-    def _bound(self, parameters: Mapping[str, Any]) -> Any:
+    def _bound(self, parameters: Mapping[str, Any]) -> list[Any]:
         if self._fixed:
             parameters = {**self._fixed, **parameters}
-        if self._order is not None:
-            return [
-                value if (value := parameters[name]) is None or convert is None else convert(value)
-                for name, convert in self._order
-            ]
-        bound = dict(parameters)
-        for name, convert in self._binds:
+        return [
+            value if (value := parameters[name]) is None or convert is None else convert(value)
+            for name, convert in self._order
+        ]
+
+
+class _OnPostgres(_Compiled):
+    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
+        super().__init__(source, dialect)
+        self._prepared = Prepared(self.text)
+        self._converts = list(self._binds.items())
+
+    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
+        session: Session = connection.info[SESSION]
+        result = self._execute(session, connection, parameters)
+        if not result.ntuples:
+            return []
+        return self._made(session.rows(result), (result.ftype(position) for position in range(result.nfields)))
+
+    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
+        return self._execute(connection.info[SESSION], connection, parameters).command_tuples or 0
+
+    def _execute(self, session: Session, connection: Connection, parameters: Mapping[str, Any]) -> Any:
+        bound = {**self._fixed, **parameters}
+        for name, convert in self._converts:
             bound[name] = convert(bound[name])
-        return bound
+        try:
+            return session.run(self._prepared, bound)
+        except Exception as error:
+            raise translated(error, connection, self.text) from error
 
 
 def translated(error: Exception, connection: Connection, text: str) -> Exception:
