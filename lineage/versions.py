@@ -29,22 +29,14 @@ _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
 
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
-_NEXT_NUMBER = Statement(
+_STATE_OF = Statement(
     lambda _: (
-        sa.update(_STATE)
+        sa.select(_STATE.c.next_number, _STATE.c.fence, _DEPLOYMENT.c.policy)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
         .where(_IS_THIS)
-        .values(next_number=_STATE.c.next_number + 1)
-        .returning(
-            _STATE.c.next_number,
-            _STATE.c.fence,
-            _STATE.c.version_id,
-            sa.select(_DEPLOYMENT.c.policy)
-            .where(_DEPLOYMENT.c.id == sa.bindparam("of_deployment"))
-            .scalar_subquery()
-            .label("policy"),
-        )
     )
 )
+_COUNT = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(next_number=sa.bindparam("new_next_number")))
 _POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
 _INSERT_VERSION = insert_all(_VERSION, without=("label", "withdrawn_at", "withdrawn_reason"))
 _INSERT_INPUT = insert_all(_INPUT)
@@ -53,7 +45,7 @@ _ROLES = Statement(lambda _: sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id
 
 def _move_statement(*, on_base: bool) -> Statement:
     still_current = [_STATE.c.version_id == sa.bindparam("base_version_id")] if on_base else []
-    columns = ("version_id", "fence", "source_delayed", "lapses_at")
+    columns = ("next_number", "version_id", "fence", "source_delayed", "lapses_at")
     return Statement(
         lambda _: (
             sa.update(_STATE)
@@ -113,15 +105,15 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     The caller holds the lock of the deployment's state (`staleness.lock_affected`) and propagates afterwards.
     A version built on a base becomes current only while that base still is: no append is lost silently.
     """
-    state = _NEXT_NUMBER.first(connection, of_deployment=new.deployment_id)
+    state = _STATE_OF.first(connection, of_deployment=new.deployment_id)
     assert state is not None, "a registered deployment has a state"
-    version_id = new_id()
+    version_id, number = new_id(), state.next_number + 1
     _INSERT_VERSION.run(
         connection,
         id=version_id,
         deployment_id=new.deployment_id,
         partition="",
-        number=state.next_number,
+        number=number,
         run_id=new.run_id,
         fence=new.fence,
         base_version_id=new.base_version_id,
@@ -147,18 +139,19 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     )
     pointer = {
         "of_deployment": new.deployment_id,
+        "new_next_number": number,
         "new_version_id": version_id,
         "new_fence": new.fence,
         "new_source_delayed": new.source_delayed,
         "new_lapses_at": _lapse_of(state.policy, run_at=now, data_date=new.data_end),
     }
     if new.base_version_id is None:
-        _MOVE.run(connection, **pointer)
+        moved = _MOVE.run(connection, **pointer)
     else:
-        _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
-    # The state is locked: what the pointer is moved by is what was read.
-    is_newer = state.fence < new.fence and new.base_version_id in (None, state.version_id)
-    return Published(version_id, state.next_number, new.digest, is_current=is_newer)
+        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
+    if not moved:
+        _COUNT.run(connection, of_deployment=new.deployment_id, new_next_number=number)
+    return Published(version_id, number, new.digest, is_current=moved == 1)
 
 
 def renew_lapse(connection: Connection, deployment_id: UUID) -> None:

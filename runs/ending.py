@@ -48,13 +48,15 @@ def end_run(
     holds_state: bool = False,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
+    brief: bool = False,
     **values: Any,
 ) -> Row[Any] | None:
     """End a run with its last events; return its row, or None when it was not allowed to end so.
 
     In the caller's transaction, also: the deployment's activity and last end, and whoever waited for the run, or for
     the deployments that `changed` in this transaction. `started_at` is when its body first started, if it did;
-    `holds_state`: this transaction has locked the deployment's state.
+    `holds_state`: this transaction has locked the deployment's state. A
+    `brief` row is without the columns of JSON.
     """
     row = store.transition(
         connection,
@@ -65,6 +67,7 @@ def end_run(
         now=now,
         held_fence=held_fence,
         lease_before=lease_before,
+        brief=brief,
         stop_reason=stop_reason,
         duration_ns=None if started_at is None else (now - started_at) // timedelta(microseconds=1) * 1000,
         **values,

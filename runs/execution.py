@@ -47,8 +47,11 @@ _DRAW_FENCE = Statement(
     )
 )
 
-FindRun = Callable[[Connection, datetime], Row[Any]]
-"""Returns, or records, the run that is to be claimed; nobody else changes it meanwhile."""
+FindRun = Callable[[Connection, datetime], tuple[Row[Any], Row[Any] | None]]
+"""Returns, or records, the run that is to be claimed, with its deployment where that was read on the way.
+
+Nobody else changes the run meanwhile.
+"""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,14 @@ class RunExecution:
 
         def work(connection: Connection) -> Claim:
             now = self.database.now(connection)
-            found = store.get_run(connection, run, lock=True) if isinstance(run, UUID) else run(connection, now)
+            deployment: Row[Any] | None = None
+            if isinstance(run, UUID):
+                found = store.get_run(connection, run, lock=True)
+            else:
+                found, deployment = run(connection, now)
             faults.reach("claim.ensured")
-            deployment = registry.deployment_by_id(connection, found.deployment_id)
+            deployment = deployment or registry.deployment_by_id(connection, found.deployment_id)
+            assert deployment is not None, "every run has one"
             status = RunStatus(found.status)
             if status.is_terminal or status in (RunStatus.WAITING, RunStatus.CANCELLING):
                 return Claim(found, deployment, None, may_start=False)
@@ -189,6 +197,7 @@ class RunExecution:
                 started_at=run.started_at,
                 changed=[change.deployment_id for change in changes],
                 holds_state=True,
+                brief=True,
                 version_id=published.version_id,
                 outputs=dict(result.outputs),
                 progress=1.0,

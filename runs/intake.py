@@ -74,8 +74,12 @@ class FlowCall:
         return " or ".join(map(repr, self.flow_names)) or "this call"
 
 
-def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: datetime) -> Row[Any]:
+def run_of_call(
+    connection: Connection, call: FlowCall, *, tenant_id: str, now: datetime
+) -> tuple[Row[Any], Row[Any] | None]:
     """Return the run of a call that starts now, recorded if it had none; nobody else changes it meanwhile.
+
+    With it comes its deployment, where that was read on the way.
 
     Raises:
         NotFound: the call's deployment is not registered.
@@ -83,10 +87,10 @@ def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: 
     """
     flow_run = call.flow_run
     if flow_run is not None and flow_run.deployment_id is not None:
-        run = ensure_run(connection, flow_run, now=now, is_starting=True, caller_id=call.caller_id)
-        if run is None:
+        found = _run_of_deployment(connection, flow_run, now=now, is_starting=True, caller_id=call.caller_id)
+        if found is None:
             raise NotFound("registered deployment for the flow run", flow_run.name)
-        return run
+        return found
     parent_id = call.parent_run_id or _run_of_caller(connection, call.caller_id)
     trigger, actor = (Trigger.SUBFLOW, show_run_id(parent_id)) if parent_id else (Trigger.MANUAL, "prefect")
     origin = Origin(trigger, actor, parent_id=parent_id, background=False)
@@ -102,14 +106,14 @@ def run_of_call(connection: Connection, call: FlowCall, *, tenant_id: str, now: 
             origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
             known = None
     if known is not None:
-        return known
+        return known, None
     deployment = _deployment_of(connection, call, tenant_id)
     own, request = split_parameters(call.parameters, call.renamed)
     created = create_run(connection, deployment, origin, parameters=own, request=request, now=now)
     if created is None:
         assert flow_run is not None, "nobody else has this call"
-        return _existing(connection, flow_run.id)
-    return created
+        created = _existing(connection, flow_run.id)
+    return created, deployment
 
 
 def ensure_run(
@@ -126,6 +130,13 @@ def ensure_run(
     generation: a terminal run never reopens. `caller_id` is the flow run that called this one, if one did: its run,
     if it has one, is the parent.
     """
+    found = _run_of_deployment(connection, flow_run, now=now, is_starting=is_starting, caller_id=caller_id)
+    return None if found is None else found[0]
+
+
+def _run_of_deployment(
+    connection: Connection, flow_run: FlowRunFacts, *, now: datetime, is_starting: bool, caller_id: UUID | None
+) -> tuple[Row[Any], Row[Any]] | None:
     if flow_run.deployment_id is None:
         return None
     label = _label_of(flow_run)
@@ -151,10 +162,10 @@ def ensure_run(
             retry_of=run.id,
         )
     else:
-        return run
+        return run, deployment
     own, request = split_parameters(flow_run.parameters, deployment.declaration.get("renamed", {}))
     created = create_run(connection, deployment, origin, parameters=own, request=request, now=now)
-    return created or _existing(connection, flow_run.id)
+    return created or _existing(connection, flow_run.id), deployment
 
 
 def _label_of(flow_run: FlowRunFacts) -> UUID | None:

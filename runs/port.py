@@ -173,7 +173,7 @@ class DirectPort:
         """
         known = self._with_caller(FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call)
 
-        def find(connection: Any, now: datetime) -> Row[Any]:
+        def find(connection: Any, now: datetime) -> tuple[Row[Any], Row[Any] | None]:
             try:
                 return run_of_call(connection, known, tenant_id=self._tenant_id, now=now)
             finally:

@@ -265,6 +265,12 @@ def _update(
     if not faults.is_on(Guard.EVENT_COUNTER):
         counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
     returned = _BRIEF if brief else tuple(_ROW._fields)
+    if not values and not events:
+        # Nothing changes: the lock is what is wanted.
+        held: Row[Any] | None = _held_statement(sources, tuple(guards), returned).first(
+            connection, run_id=run_id, **guards
+        )
+        return held
     update = _update_statement(sources, tuple(values), tuple(guards), tuple(counted), returned)
     row: Row[Any] | None = update.first(
         connection, run_id=run_id, **guards, **counted, **{f"new_{k}": v for k, v in values.items()}
@@ -291,17 +297,29 @@ def _update_statement(
     returned: tuple[str, ...],
 ) -> Statement:
     def build(_: Sql) -> sa.Executable:
-        allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
-        if "held_fence" in guards:
-            allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
-        if "lease_before" in guards:
-            allowed.append(RUN.c.lease_until < sa.bindparam("lease_before"))
         before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
         values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
         values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
-        return sa.update(RUN).where(*allowed).values(values).returning(*(RUN.c[name] for name in returned))
+        update = sa.update(RUN).where(*_allowed(sources, guards)).values(values)
+        return update.returning(*(RUN.c[name] for name in returned))
 
     return Statement(build)
+
+
+@lru_cache(maxsize=64)
+def _held_statement(sources: frozenset[RunStatus], guards: tuple[str, ...], returned: tuple[str, ...]) -> Statement:
+    """Return the query that locks a run as the change does that it stands for."""
+    columns = [RUN.c[name] for name in returned]
+    return Statement(lambda _: sa.select(*columns).where(*_allowed(sources, guards)).with_for_update(key_share=True))
+
+
+def _allowed(sources: frozenset[RunStatus], guards: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+    allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
+    if "held_fence" in guards:
+        allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
+    if "lease_before" in guards:
+        allowed.append(RUN.c.lease_until < sa.bindparam("lease_before"))
+    return allowed
 
 
 def _insert_events(

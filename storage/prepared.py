@@ -41,10 +41,14 @@ class Prepared:
 class Session:
     """One connection, and what it has prepared. For one thread at a time."""
 
-    __slots__ = ("_adapters", "_connection", "_known", "_pgconn")
+    __slots__ = ("_adapters", "_connection", "_known", "_pgconn", "_prepares")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        # Whoever switched preparing off has something between here and the server that does not bear it.
+        self._prepares = connection.prepare_threshold is not None
+        # After a rollback psycopg deallocates all that is prepared, ours too, if it has prepared anything itself.
+        connection.prepare_threshold = None
         self._pgconn = connection.pgconn
         self._adapters = Transformer.from_context(connection)
         self._known: set[bytes] = set()
@@ -64,15 +68,14 @@ class Session:
             psycopg.Error: as psycopg's cursor would.
         """
         values = self._adapters.dump_sequence([parameters[name] for name in statement.parameters], statement.formats)
-        if self._connection.prepare_threshold is None:
-            # Whoever switched preparing off has something between here and the server that does not bear it.
+        if not self._prepares:
             self._pgconn.send_query_params(statement.query, values)
-        else:
-            if statement.name not in self._known:
-                self._pgconn.send_prepare(statement.name, statement.query)
-                self._answer()
-                self._known.add(statement.name)
-            self._pgconn.send_query_prepared(statement.name, values)
+            return self._answer()
+        if statement.name not in self._known:
+            self._pgconn.send_prepare(statement.name, statement.query)
+            self._answer()
+            self._known.add(statement.name)
+        self._pgconn.send_query_prepared(statement.name, values)
         return self._answer()
 
     def rows(self, result: pq.abc.PGresult) -> Sequence[tuple[Any, ...]]:
