@@ -32,10 +32,15 @@ def test_text_of_a_statement_gets_numbered_parameters_and_single_percent_signs()
 def test_statement_is_still_known_after_others_were_rolled_back(postgres):
     with postgres.read() as connection:
         assert _ADD.scalar(connection, a=1) == 2
-    for _ in range(8):
-        with pytest.raises(ZeroDivisionError), postgres.transaction() as connection:
+
+    def undone():
+        with postgres.transaction() as connection:
             connection.execute(sa.text("SELECT 1"))
             raise ZeroDivisionError
+
+    for _ in range(8):
+        with pytest.raises(ZeroDivisionError):
+            undone()
     with postgres.read() as connection:
         assert _ADD.scalar(connection, a=2) == 3
 
