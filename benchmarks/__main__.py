@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from . import flow_overhead, run_life_postgres, run_life_sqlite, submit_postgres
+from . import flow_overhead, inputs_of_a_run, propagation, run_life_postgres, run_life_sqlite, submit_postgres
 from .harness import Work, keep, measure
 from .report import report
 
@@ -57,7 +57,14 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
         (rounds,) = _numbers("ROUNDS", [environment["ROUNDS"]])
     works = {
         work.name: work
-        for work in (run_life_sqlite.WORK, run_life_postgres.WORK, submit_postgres.work(stored), flow_overhead.WORK)
+        for work in (
+            run_life_sqlite.WORK,
+            run_life_postgres.WORK,
+            submit_postgres.work(stored),
+            flow_overhead.WORK,
+            inputs_of_a_run.WORK,
+            propagation.work(),
+        )
     }
     wanted = environment.get("BENCH") or ""
     if wanted and wanted not in works:

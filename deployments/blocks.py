@@ -7,6 +7,7 @@ does.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
@@ -77,7 +78,8 @@ class Block:
     """Key -> dotted path: `{"source": "package.module.function"}`."""
     on_stale: Mapping[Trigger, OnStale]
     """Only what is written; the service has the defaults."""
-    if_ready: IfReady | None
+    if_ready: Mapping[Trigger, IfReady]
+    """Only what is written; else a trigger runs it again."""
     freshness: Mapping[str, Any] | None
     """The policy as written; None without one."""
     external: bool
@@ -137,8 +139,8 @@ def read_block(node: Any, *, deployment: str, line: int | None) -> Block:
         runs=runs,
         upstream=_upstream(block),
         callables=callables,
-        on_stale=_on_stale(block),
-        if_ready=block.word("if_ready", IfReady) if block.has("if_ready") else None,
+        on_stale=_per_trigger(block, "on_stale", OnStale),
+        if_ready=_per_trigger(block, "if_ready", IfReady),
         freshness=_freshness(block),
         external=False,
         line=line,
@@ -173,7 +175,7 @@ def read_external(node: Any, *, line: int | None) -> tuple[Block, str | None]:
         upstream=(),
         callables={},
         on_stale={},
-        if_ready=None,
+        if_ready={},
         freshness=_freshness(block),
         external=True,
         line=line,
@@ -220,18 +222,18 @@ def _edge(block: "_Reader", node: Mapping[Any, Any], role: Any) -> UpstreamSpec:
     return UpstreamSpec(role=str(role), key=str(written), kind=kind, line=line)
 
 
-def _on_stale(block: "_Reader") -> dict[Trigger, OnStale]:
-    node = block.get("on_stale")
+def _per_trigger(block: "_Reader", key: str, words: type[Word]) -> dict[Trigger, Word]:
+    """Return what is written for each trigger; one word stands for all of them."""
+    node = block.get(key)
     if node is None:
         return {}
     if not isinstance(node, Mapping):
-        action = block.word("on_stale", OnStale)
-        return dict.fromkeys(Trigger, action)
+        return dict.fromkeys(Trigger, block.word(key, words))
     found = {}
     for trigger in node:
         line = line_of(node, trigger)
-        found[block.parse(trigger, Trigger, "on_stale", line)] = block.parse(
-            node[trigger], OnStale, f"on_stale.{plain(trigger)}", line
+        found[block.parse(trigger, Trigger, key, line)] = block.parse(
+            node[trigger], words, f"{key}.{plain(trigger)}", line
         )
     return found
 
@@ -243,10 +245,19 @@ def _freshness(block: "_Reader") -> dict[str, Any] | None:
     if not isinstance(node, Mapping):
         raise block.error("freshness", f"`freshness` must be a policy like {{max_age: 1d}}, not {kind_of(node)}")
     try:
-        policy: dict[str, Any] = plain(node)
+        policy: dict[str, Any] = _dates_as_text(plain(node))
     except ValueError as error:
         raise block.error("freshness", f"freshness: {error}") from None
     return policy
+
+
+def _dates_as_text(value: Any) -> Any:
+    """Return the value with the dates that YAML reads as text again: it is stored as JSON."""
+    if isinstance(value, dict):
+        return {key: _dates_as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dates_as_text(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 class _Reader:

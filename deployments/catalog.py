@@ -63,7 +63,8 @@ class DeploymentSpec:
     """The deployment's own values, as in prefect.yaml."""
     on_stale: Mapping[Trigger, OnStale]
     """What the file says; the service has the defaults."""
-    if_ready: IfReady | None
+    if_ready: Mapping[Trigger, IfReady]
+    """What the file says, as for `on_stale`."""
     renamed: Mapping[str, str]
     """Name in the flow -> Freshline's name of a parameter that `@track` adds."""
     freshness: Mapping[str, Any] | None
@@ -196,7 +197,7 @@ def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
         callables={},
         parameters={},
         on_stale={},
-        if_ready=None,
+        if_ready={},
         renamed={},
         freshness=block.freshness,
         schedules=(),

@@ -17,8 +17,8 @@ from uuid import UUID, uuid4
 
 from ..storage.errors import Conflict, InvalidInput, NotFound, PrefectError
 from .answers import check_accepted, not_found, refused_parameters
-from .facts import as_cells, deployment_facts, flow_run_facts, task_run_facts
-from .gateway import DeploymentFacts, Execution, FlowRunFacts, FlowRunState, TaskRunFacts
+from .facts import artifact_facts, as_cells, deployment_facts, flow_run_facts, task_run_facts
+from .gateway import ArtifactFacts, DeploymentFacts, Execution, FlowRunFacts, FlowRunState, TaskRunFacts
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -277,6 +277,20 @@ class PrefectGateway:
         """See `Gateway.write_markdown_artifact`."""
         return self._write_artifact("markdown", key, markdown, description, flow_run_id)
 
+    def read_artifacts(self, flow_run_ids: Iterable[UUID], *, prefix: str) -> list[ArtifactFacts]:
+        """See `Gateway.read_artifacts`."""
+        from prefect.client.schemas import filters, sorting
+
+        _check_artifact_key(prefix)
+        found: dict[UUID, ArtifactFacts] = {}
+        for ids in _batches(flow_run_ids):
+            wanted = filters.ArtifactFilter(
+                key=filters.ArtifactFilterKey(like_=f"{prefix}%"), flow_run_id=filters.ArtifactFilterFlowRunId(any_=ids)
+            )
+            for page in self._pages("read_artifacts", artifact_filter=wanted, sort=sorting.ArtifactSort.ID_DESC):
+                found |= {artifact.id: artifact_facts(artifact) for artifact in page}
+        return list(found.values())
+
     def current_flow_run(self) -> FlowRunFacts | None:
         """See `Gateway.current_flow_run`."""
         execution = self.current_execution()
@@ -302,8 +316,7 @@ class PrefectGateway:
     def _write_artifact(
         self, kind: str, key: str, data: str, description: str | None, flow_run_id: UUID | None
     ) -> UUID:
-        if not _ARTIFACT_KEY.fullmatch(key):
-            raise InvalidInput(f"{key!r} is no key for a Prefect artifact; use a-z, 0-9 and dashes")
+        _check_artifact_key(key)
         if flow_run_id is None and (current := self.current_flow_run()) is not None:
             flow_run_id = current.id
         content = {
@@ -361,6 +374,11 @@ class PrefectGateway:
                 if answer_status(error) not in _RETRIED_ANSWERS:
                     break
         raise failure
+
+
+def _check_artifact_key(key: str) -> None:
+    if not _ARTIFACT_KEY.fullmatch(key):
+        raise InvalidInput(f"{key!r} is no key for a Prefect artifact; use a-z, 0-9 and dashes")
 
 
 def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:

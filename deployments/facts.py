@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from .gateway import DeploymentFacts, FlowRunFacts, FlowRunState, ScheduleFacts, TaskRunFacts
+from .gateway import ArtifactFacts, DeploymentFacts, FlowRunFacts, FlowRunState, ScheduleFacts, TaskRunFacts
 
 
 def flow_run_facts(flow_run: Any) -> FlowRunFacts:
@@ -86,6 +86,11 @@ def deployment_facts(deployment: Any, *, flow_name: str) -> DeploymentFacts:
         work_pool_name=deployment.work_pool_name,
         tags=tuple(deployment.tags or ()),
     )
+
+
+def artifact_facts(artifact: Any) -> ArtifactFacts:
+    """Return the record of a `prefect.client.schemas.objects.Artifact` of a flow run."""
+    return ArtifactFacts(id=artifact.id, key=artifact.key, flow_run_id=artifact.flow_run_id, data=artifact.data)
 
 
 def as_cells(value: Any) -> Any:

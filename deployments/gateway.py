@@ -174,6 +174,17 @@ class DeploymentFacts:
     tags: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactFacts:
+    """One Prefect artifact of a flow run."""
+
+    id: UUID
+    key: str
+    flow_run_id: UUID
+    data: Any
+    """Of a markdown artifact its text, of a table JSON as text."""
+
+
 class Gateway(Protocol):
     """Prefect, as far as Freshline uses it."""
 
@@ -353,6 +364,14 @@ class Gateway(Protocol):
         flow_run_id: UUID | None = None,
     ) -> UUID:
         """Add a Prefect markdown artifact and return its id; otherwise as `write_table_artifact`."""
+        ...
+
+    def read_artifacts(self, flow_run_ids: Iterable[UUID], *, prefix: str) -> list[ArtifactFacts]:
+        """Return the artifacts of these flow runs, any number, whose key begins with `prefix`, in no order.
+
+        Raises:
+            InvalidInput: the prefix has other characters than a-z, 0-9 and dashes.
+        """
         ...
 
     def current_flow_run(self) -> FlowRunFacts | None:

@@ -13,7 +13,7 @@ from ..runs.port import BodyPort, UpstreamVersion
 from ..runs.result import Read
 from ..storage import files, parquet
 from ..storage.errors import InvalidInput, NotFound
-from ..storage.stored import StoredTable
+from ..storage.stored import StoredFile, StoredTable
 
 Form = Literal["pandas", "arrow", "polars", "scan"]
 
@@ -27,6 +27,7 @@ class Reading:
         self._until = until
         self._base_version_id = base_version_id
         self._reads: dict[str, Read] = {}
+        self._resolved: dict[str, UpstreamVersion] = {}
         self._scratch: TemporaryDirectory[str] | None = None
         self._copies = 0
         self._lock = threading.Lock()
@@ -38,12 +39,15 @@ class Reading:
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """Each role that was read, with the version that it gave last."""
+        """Each role that was read, with the version that it gave: the same one every time."""
         return tuple(self._reads.values())
 
     def table(self, role: str, name: str | None, *, columns: Iterable[str] | None, where: Any, form: Form) -> Any:
         """See `RunContext.read`."""
-        stored = _table_of(self._upstream(role), name)
+        upstream = self._upstream(role)
+        stored = _table_of(upstream, name)
+        if stored.data_date is None:
+            self._check_known_days(upstream, stored)
         wanted = list(columns) if columns is not None else None
         objects, until = self._port.objects, self._until if stored.data_date is not None else None
         if form == "pandas":
@@ -68,6 +72,7 @@ class Reading:
         if artifact is None or artifact.kind != "file":
             known = [other.name for other in upstream.artifacts.values() if other.kind == "file"]
             raise NotFound(f"file in {upstream.key}@v{upstream.number}", name, known=known)
+        self._check_known_days(upstream, artifact.stored)
         with self._lock:
             if self._scratch is None:
                 self._scratch = TemporaryDirectory(prefix="freshline-", ignore_cleanup_errors=True)
@@ -87,15 +92,37 @@ class Reading:
         if self._scratch is not None:
             self._scratch.cleanup()
 
+    def _check_known_days(self, upstream: UpstreamVersion, stored: StoredTable | StoredFile) -> None:
+        """Refuse what its publisher says is of a later day than the run may read, where nothing tells which rows."""
+        if self._until is not None and stored.last_data_date is not None and stored.last_data_date > self._until:
+            raise InvalidInput(
+                f"{upstream.key}@v{upstream.number} speaks of {stored.last_data_date}, after data_as_of {self._until}, "
+                "and has no column of dates to cut it at: read the version of that day by its number"
+            )
+
     def _upstream(self, role: str) -> UpstreamVersion:
-        # A version that is asked for by its number is that version, whatever was pinned before.
-        upstream = self.pins.get(role) if "@" not in role else None
-        if upstream is None:
+        upstream = self._pinned(role)
+        if upstream is not None:
+            role = upstream.role
+        else:
             if "/" not in role:
                 raise NotFound("pinned upstream", role, known=self.pins)
-            upstream = self._port.resolve(role)
+            with self._lock:
+                # What a name means may move while the body runs: asked for again, it is what it was at first.
+                if role not in self._resolved:
+                    self._resolved[role] = self._port.resolve(role)
+                upstream = self._resolved[role]
         self._reads[role] = Read(role, upstream.upstream_id, upstream.version_id)
         return upstream
+
+    def _pinned(self, role: str) -> UpstreamVersion | None:
+        if role in self.pins:
+            return self.pins[role]
+        # By its key a declared upstream is the version that was pinned, not one that is newer since. What is asked for
+        # by number, label or alias is that version, whatever was pinned; only a replay has pinned it in that very role.
+        if "@" in role:
+            return None
+        return next((pin for pin in self.pins.values() if pin.key == role and "@" not in pin.role), None)
 
 
 def _table_of(upstream: UpstreamVersion, name: str | None) -> StoredTable:
@@ -104,6 +131,10 @@ def _table_of(upstream: UpstreamVersion, name: str | None) -> StoredTable:
         for artifact in upstream.artifacts.values()
         if artifact.kind == "table" and artifact.publish
     }
+    if not tables and (opened := [item.name for item in upstream.artifacts.values() if item.kind == "file"]):
+        raise InvalidInput(
+            f"{upstream.key}@v{upstream.number} has no table; open its file: run.open({upstream.role!r}, {opened[0]!r})"
+        )
     if name is None and len(tables) == 1:
         name = next(iter(tables))
     if name is None:

@@ -165,8 +165,7 @@ class Attempt:
             _raise_refusal(claim)
             return cls(port, call, claim, within=within)
         if claim.run.status == RunStatus.WAITING and call.can_wait:
-            reason = claim.decision.reason if claim.decision is not None else "upstreams are not ready"
-            port.suspend(call.flow_run, reason=reason)
+            port.suspend(call.flow_run, reason=_why_not(claim))
         return cls(port, call, claim, within=within, ended=_ended_state(claim))
 
     def executing(self) -> AbstractContextManager[None]:
@@ -285,8 +284,14 @@ def _identity(claim: Claim) -> RunIdentity:
 
 def _why_not(claim: Claim) -> str:
     """Return the sentence that says why the body must not start."""
-    reason = (claim.decision.reason if claim.decision is not None else None) or claim.run.error_message
-    return f"{show_run_id(claim.run.id)}: {reason or claim.run.stop_reason}"
+    run = claim.run
+    # What ended it may be more than what the gate saw: that nothing can refresh an upstream.
+    reason = run.error_message or (claim.decision.reason if claim.decision is not None else None)
+    if reason is None and run.status == RunStatus.SKIPPED:
+        reason = "the deployment is ready already"  # whatever the gate had said while it was not
+    if reason is None and run.status == RunStatus.WAITING:
+        reason = (run.decision or {}).get("reason")
+    return f"{show_run_id(run.id)}: {reason or run.stop_reason or 'upstreams are not ready'}"
 
 
 def _raise_refusal(claim: Claim) -> None:

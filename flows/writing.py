@@ -24,8 +24,8 @@ class Writing:
     """The artifacts of one run, by name; `current` gives the table that an append continues."""
 
     def __init__(self, objects: ObjectStore, current: Callable[[str], StoredTable | None]) -> None:
-        self.base_used = False
-        """Whether a table was appended to the current version's."""
+        self.appended = False
+        """Whether a table was appended to what was current, which may have been nothing."""
         self._objects = objects
         self._current = current
         self._written: dict[str, ArtifactRecord] = {}
@@ -42,7 +42,7 @@ class Writing:
         if data_date is None and base is None and _DATA_DATE in column_names(data):
             data_date = _DATA_DATE
         stored = parquet.write_table(self._objects, data, base=base, data_date=data_date)
-        self.base_used |= base is not None
+        self.appended |= mode == "append"
         self._written[name] = ArtifactRecord.of_table(name, stored, publish=publish)
 
     def file(

@@ -1,25 +1,56 @@
 """The lineage graph and the judgement over it: versions, edges, freshness, staleness and its causes.
 
-Works in the caller's transaction on the database of records. Knows a run by its id alone, and nothing of Prefect.
+Works in the caller's transaction on the database of records; the functions exported here open the store that the
+environment names. Knows a run by its id alone, and nothing of Prefect.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .explain import Explanation
+    from .interface import consumers, downstream, expiring, explain, impact, inputs, upstream
+    from .lapse import Expiring
     from .models import Activity, CauseKind, Freshness
-    from .versions import InputVersion
+    from .questions import BuiltVersion, Impact, InputVersion, LinkedDeployment
+    from .reasons import Explanation
 
 _HOME = {
     "Activity": "models",
+    "BuiltVersion": "questions",
     "CauseKind": "models",
-    "Explanation": "explain",
+    "Expiring": "lapse",
+    "Explanation": "reasons",
     "Freshness": "models",
-    "InputVersion": "versions",
+    "Impact": "questions",
+    "InputVersion": "questions",
+    "LinkedDeployment": "questions",
+    "consumers": "interface",
+    "downstream": "interface",
+    "expiring": "interface",
+    "explain": "interface",
+    "impact": "interface",
+    "inputs": "interface",
+    "upstream": "interface",
 }
 
-__all__ = ["Activity", "CauseKind", "Explanation", "Freshness", "InputVersion"]
+__all__ = [
+    "Activity",
+    "BuiltVersion",
+    "CauseKind",
+    "Expiring",
+    "Explanation",
+    "Freshness",
+    "Impact",
+    "InputVersion",
+    "LinkedDeployment",
+    "consumers",
+    "downstream",
+    "expiring",
+    "explain",
+    "impact",
+    "inputs",
+    "upstream",
+]
 
 
 def __getattr__(name: str) -> Any:

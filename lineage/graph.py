@@ -19,15 +19,16 @@ _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 
-def _closure(sql: Sql, *, near: sa.Column[UUID], far: sa.Column[UUID]) -> sa.Executable:
+def reached_from(sql: Sql, *, near: sa.Column[UUID], far: sa.Column[UUID]) -> sa.Select[tuple[UUID]]:
+    """Return the query for all that edges lead to from the parameter `start`, a list of ids; they have it near them."""
     # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
     reached = sa.select(far.label("id")).where(sql.among(near, "start")).cte("reached", recursive=True)
     reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
     return sa.select(reached.c.id)
 
 
-_DOWNSTREAM = Statement(lambda sql: _closure(sql, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id))
-_UPSTREAM = Statement(lambda sql: _closure(sql, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id))
+_DOWNSTREAM = Statement(lambda sql: reached_from(sql, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id))
+_UPSTREAM = Statement(lambda sql: reached_from(sql, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id))
 _EDGES_INTO = Statement(
     lambda sql: (
         sa.select(_EDGE).where(sql.among(_EDGE.c.deployment_id, "ids")).order_by(_EDGE.c.deployment_id, _EDGE.c.role)

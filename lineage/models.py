@@ -4,6 +4,9 @@
                      │
                      ├──1 deployment_state   per partition: freshness, current version, fence
                      ├──< version ──< version_input >── version
+                     │       └──< version_act  what people did to it: labelled, withdrawn, restored
+                     ├──< alias              a name that moves from version to version
+                     │       └──< alias_move   who moved it, when, why
                      └──< cause              why it is stale
 
 Runs are known here by their id alone; the link between a run and its version belongs to the room `runs`.
@@ -24,7 +27,7 @@ class Freshness(StrEnum):
     """What the gate reads."""
 
     NOT_INITIALIZED = "not_initialized"
-    """No version was ever published."""
+    """There is no version: none was published, or all of them were withdrawn."""
     READY = "ready"
     """The current version still holds: no cause is stored."""
     SOURCE_DELAYED = "source_delayed"
@@ -59,6 +62,17 @@ class CauseKind(StrEnum):
     """An upstream was retired."""
     WITHDRAWN = "withdrawn"
     """A version that it read was withdrawn."""
+
+
+class ActKind(StrEnum):
+    """What people do to a version that was published."""
+
+    LABELLED = "labelled"
+    """It was given a label, which stays."""
+    WITHDRAWN = "withdrawn"
+    """It was declared wrong."""
+    RESTORED = "restored"
+    """Its withdrawal was taken back."""
 
 
 class Resource(SQLModel, table=True):
@@ -116,6 +130,9 @@ class Deployment(SQLModel, table=True):
     """When it disappeared from the catalogue; its runs and versions stay."""
 
 
+_HAS_LABEL = sa.text("label IS NOT NULL")
+
+
 class Version(SQLModel, table=True):
     """The immutable output of one completed run of a deployment."""
 
@@ -123,6 +140,15 @@ class Version(SQLModel, table=True):
         sa.UniqueConstraint("deployment_id", "partition", "number"),
         sa.UniqueConstraint("deployment_id", "partition", "fence"),
         sa.UniqueConstraint("run_id"),
+        sa.Index(
+            "ix_version_label",
+            "deployment_id",
+            "partition",
+            "label",
+            unique=True,
+            sqlite_where=_HAS_LABEL,
+            postgresql_where=_HAS_LABEL,
+        ),
     )
 
     id: UUID = Field(primary_key=True)
@@ -142,7 +168,7 @@ class Version(SQLModel, table=True):
     declaration_digest: str
     """The deployment's declaration digest when the run was claimed."""
     label: str | None = None
-    """A name given by people, such as `v1.2.3`."""
+    """A name given by people, such as `v1.2.3`: once, and for good."""
     rows: int | None = Field(default=None, sa_type=sa.BigInteger)
     """Rows of all published tables."""
     size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
@@ -151,11 +177,69 @@ class Version(SQLModel, table=True):
     """First data date of the published tables."""
     data_end: date | None = None
     """Last data date of the published tables."""
+    table_schema: dict[str, Any] | None = Field(default=None, sa_type=json_type())
+    """Published table -> [[column, type], …]; null when it was not recorded."""
+    source_delayed: bool | None = None
+    """Its run found that the source had nothing new; null when it was not recorded."""
+    may_become_current: bool | None = None
+    """False when only its number names it, as for a replay; null when it was not recorded: it may."""
     withdrawn_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When somebody declared it wrong."""
     withdrawn_reason: str | None = None
     """Why."""
     created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class VersionAct(SQLModel, table=True):
+    """What somebody did to a version after it was published: never changed, never deleted."""
+
+    __tablename__ = "version_act"
+
+    version_id: UUID = Field(primary_key=True, foreign_key="version.id")
+    number: int = Field(primary_key=True)
+    """1, 2, 3… per version."""
+    kind: str
+    """An `ActKind`."""
+    actor: str
+    """Who did it."""
+    reason: str
+    """Why; empty when nobody said so."""
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Alias(SQLModel, table=True):
+    """A name for a version of a deployment, such as `champion`; it moves from one to another."""
+
+    deployment_id: UUID = Field(primary_key=True, foreign_key="deployment.id")
+    partition: str = Field(default="", primary_key=True)
+    """Reserved; empty."""
+    name: str = Field(primary_key=True)
+    """Lower case; never what a number or a label looks like."""
+    version_id: UUID = Field(foreign_key="version.id")
+    """The version that it names now."""
+
+
+class AliasMove(SQLModel, table=True):
+    """An alias was set, moved or removed: never changed, never deleted."""
+
+    __tablename__ = "alias_move"
+
+    deployment_id: UUID = Field(primary_key=True, foreign_key="deployment.id")
+    partition: str = Field(default="", primary_key=True)
+    """Reserved; empty."""
+    name: str = Field(primary_key=True)
+    """The alias."""
+    number: int = Field(primary_key=True)
+    """1, 2, 3… per alias."""
+    from_version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """What it named before; null when it was new."""
+    to_version_id: UUID | None = Field(default=None, foreign_key="version.id")
+    """What it names since; null when it was removed."""
+    actor: str
+    """Who did it."""
+    reason: str
+    """Why; empty when nobody said so."""
+    at: datetime = Field(sa_type=UtcDateTime)
 
 
 class DeploymentState(SQLModel, table=True):
@@ -174,7 +258,7 @@ class DeploymentState(SQLModel, table=True):
     version_id: UUID | None = Field(default=None, foreign_key="version.id")
     """The current version."""
     fence: int = Field(default=0, sa_type=sa.BigInteger)
-    """The fence of the current version; it only grows."""
+    """The fence of the current version; only a withdrawal makes it smaller."""
     next_fence: int = Field(default=0, sa_type=sa.BigInteger)
     """The last fence that a claim drew."""
     next_number: int = 0

@@ -1,18 +1,19 @@
-"""The rule of staleness, and its propagation in the caller's transaction.
+"""Staleness, propagated in the caller's transaction: the rule is applied where a change may have reached.
 
-The rule is a pure function of facts: digests decide, never timestamps. Propagation loads the facts of everything
-that a change can reach, applies the rule from upstream to downstream and writes the differences. A cause is removed
-in the transaction that removes its reason; a deployment with no cause left is ready without running.
+The deployments whose own facts have changed and their direct readers are judged by the whole rule. From there on
+nothing spreads but staleness, wave by wave, and it ends where nobody becomes stale or ready. The differences are
+written: a cause is removed in the transaction that removes its reason; a deployment with no cause left is ready without
+running.
 
 Lock first, read afterwards: the states of the affected deployments are locked in id order, so that two completions
 that reach the same deployments follow one another instead of deadlocking or overwriting each other's view.
 """
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -20,19 +21,13 @@ from sqlalchemy.engine import Connection
 
 from ..storage import faults
 from ..storage.faults import Guard
-from ..storage.statement import Statement, insert_all
-from . import graph
-from .models import Cause, CauseKind, Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
+from ..storage.statement import Statement
+from . import graph, propagation
+from .models import CauseKind, DeploymentState, Freshness
+from .rule import DeploymentFacts, FoundCause, InputFacts, UpstreamFacts, causes_of, freshness_of, inherited_cause
 
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
-_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
-_VERSION = Version.__table__  # type: ignore[attr-defined]
-_INPUT = VersionInput.__table__  # type: ignore[attr-defined]
-_CAUSE = Cause.__table__  # type: ignore[attr-defined]
-_EDGE = Edge.__table__  # type: ignore[attr-defined]
 
-
-_IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
 _LOCK_STATES = Statement(
     lambda sql: (
         sa.select(_STATE.c.deployment_id)
@@ -55,154 +50,9 @@ _LAPSED = Statement(
         _STATE.c.freshness != sa.literal_column(f"'{Freshness.STALE}'"),
     )
 )
-_FACTS = Statement(
-    lambda sql: (
-        sa.select(
-            _STATE.c.deployment_id,
-            _STATE.c.version_id,
-            _STATE.c.freshness,
-            _STATE.c.source_delayed,
-            _STATE.c.lapses_at,
-            _DEPLOYMENT.c.key,
-            _DEPLOYMENT.c.declaration_digest,
-            _DEPLOYMENT.c.retired_at,
-            _VERSION.c.digest,
-            _VERSION.c.run_id,
-            _VERSION.c.declaration_digest.label("built_with"),
-        )
-        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
-        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-        .where(
-            sa.or_(
-                sql.among(_STATE.c.deployment_id, "ids"),
-                _STATE.c.deployment_id.in_(
-                    sa.select(_EDGE.c.upstream_id).where(sql.among(_EDGE.c.deployment_id, "ids"))
-                ),
-            ),
-            _STATE.c.partition == "",
-        )
-    )
-)
-_READS = Statement(
-    lambda sql: (
-        sa.select(_INPUT.c.version_id, _INPUT.c.role, _VERSION.c.id, _VERSION.c.digest, _VERSION.c.withdrawn_at)
-        .join(_VERSION, _VERSION.c.id == _INPUT.c.input_version_id)
-        .where(sql.among(_INPUT.c.version_id, "ids"))
-    )
-)
-_CAUSES = Statement(lambda sql: sa.select(_CAUSE).where(sql.among(_CAUSE.c.deployment_id, "ids")))
-_SET_FRESHNESS = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(freshness=sa.bindparam("new_freshness")))
-_INSERT_CAUSE = insert_all(_CAUSE)
-_DELETE_CAUSE = Statement(
-    lambda _: sa.delete(_CAUSE).where(
-        _CAUSE.c.deployment_id == sa.bindparam("of_deployment"),
-        _CAUSE.c.kind == sa.bindparam("of_kind"),
-        _CAUSE.c.role == sa.bindparam("of_role"),
-    )
-)
 
 
-@dataclass(frozen=True)
-class InputFacts:
-    """What the current version read in one role."""
-
-    digest: str
-    """Digest of the version that was read."""
-    withdrawn_version_id: UUID | None = None
-    """That version, when it was withdrawn."""
-
-
-@dataclass(frozen=True)
-class UpstreamFacts:
-    """What the rule needs to know of an upstream."""
-
-    digest: str | None
-    """Digest of its current version; none before the first."""
-    version_id: UUID | None
-    """Its current version."""
-    run_id: UUID | None
-    """The run that published it."""
-    is_stale: bool
-    is_retired: bool
-
-
-@dataclass(frozen=True)
-class DeploymentFacts:
-    """What the rule needs to know of the deployment itself."""
-
-    version_id: UUID | None
-    """Its current version; without one it is not initialized and never stale."""
-    declaration_changed: bool
-    """Its declaration is not the one that the current version was built with."""
-    lapsed: bool
-    """Its policy has lapsed."""
-    source_delayed: bool
-    upstreams: Mapping[str, UUID]
-    """Role -> upstream, by the edges as they are now."""
-    inputs: Mapping[str, InputFacts]
-    """Role -> what the current version read."""
-
-
-@dataclass(frozen=True)
-class FoundCause:
-    """One reason that the rule found."""
-
-    kind: CauseKind
-    role: str = ""
-    upstream_id: UUID | None = None
-    origin_run_id: UUID | None = None
-    origin_version_id: UUID | None = None
-
-
-def causes_of(facts: DeploymentFacts, upstreams: Mapping[UUID, UpstreamFacts]) -> list[FoundCause]:
-    """Apply the rule: return every reason why this deployment is stale."""
-    if facts.version_id is None:
-        return []
-    found: list[FoundCause] = []
-    if facts.declaration_changed:
-        found.append(FoundCause(CauseKind.DECLARATION_CHANGED))
-    if facts.lapsed:
-        found.append(FoundCause(CauseKind.EXPIRED))
-    for role, upstream_id in facts.upstreams.items():
-        upstream = upstreams[upstream_id]
-        about = FoundCause(
-            CauseKind.INPUT_CHANGED,
-            role=role,
-            upstream_id=upstream_id,
-            origin_run_id=upstream.run_id,
-            origin_version_id=upstream.version_id,
-        )
-        read = facts.inputs.get(role)
-        if read is not None and read.withdrawn_version_id is not None:
-            found.append(
-                replace(
-                    about,
-                    kind=CauseKind.WITHDRAWN,
-                    origin_run_id=None,
-                    origin_version_id=read.withdrawn_version_id,
-                )
-            )
-        if upstream.is_retired:
-            found.append(replace(about, kind=CauseKind.MISSING_INPUT, origin_run_id=None, origin_version_id=None))
-            continue
-        if read is not None and upstream.digest is not None and read.digest != upstream.digest:
-            found.append(about)
-        if upstream.is_stale:
-            found.append(replace(about, kind=CauseKind.UPSTREAM_STALE))
-    return found
-
-
-def freshness_of(facts: DeploymentFacts, causes: Sequence[FoundCause]) -> Freshness:
-    """Return the freshness that follows from the causes."""
-    if facts.version_id is None:
-        return Freshness.NOT_INITIALIZED
-    if causes:
-        return Freshness.STALE
-    return Freshness.SOURCE_DELAYED if facts.source_delayed else Freshness.READY
-
-
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A deployment whose freshness changed."""
 
     deployment_id: UUID
@@ -211,24 +61,36 @@ class Change:
     after: Freshness
 
 
+@dataclass
+class Affected:
+    """What a transaction may change: deployments and all downstream of them, locked."""
+
+    start: frozenset[UUID]
+    """Those whose own facts change."""
+    locked: set[UUID] | None
+    """Theirs and those downstream; None where the transaction holds the only lock there is."""
+
+    def lacks(self, deployment_ids: Iterable[UUID]) -> set[UUID]:
+        """Return those of these that are not locked."""
+        return set() if self.locked is None else {one for one in deployment_ids if one not in self.locked}
+
+
 def lock_affected(
     connection: Connection, deployment_ids: Iterable[UUID], *, upstreams: Iterable[UUID] = ()
-) -> list[UUID]:
-    """Lock the states of these deployments and of all downstream of them, in id order; return their ids.
+) -> Affected:
+    """Lock the states of these deployments and of all downstream of them, in id order.
 
     `upstreams` are locked too: those to which this transaction adds an edge, so that their own completion sees it.
     On SQLite the write transaction holds the only lock there is.
     """
-    start, also = set(deployment_ids), set(upstreams)
-    affected = start | graph.downstream_of(connection, start)
-    while connection.dialect.name != "sqlite":
-        lock_states(connection, affected | also)
-        # Somebody may have added an edge while we waited for the locks.
-        reached = start | graph.downstream_of(connection, start)
-        if reached <= affected:
-            break
-        affected |= reached
-    return sorted(affected)
+    start = frozenset(deployment_ids)
+    if connection.dialect.name == "sqlite":
+        return Affected(start, None)
+    if faults.is_on(Guard.LOCK_ORDER):
+        return Affected(start, set(propagation.lock_reached(connection, start, also=upstreams)))
+    reached = {*start, *upstreams, *graph.downstream_of(connection, start)}
+    lock_states(connection, reached)
+    return Affected(start, reached)
 
 
 def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
@@ -258,111 +120,238 @@ def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: da
     return recompute(connection, lock_affected(connection, deployment_ids), now=now)
 
 
-def recompute(connection: Connection, affected: Sequence[UUID], *, now: datetime) -> list[Change]:
-    """Recompute the causes of what `lock_affected` has locked; return what changed."""
-    facts, upstreams = _load(connection, affected, now=now)
-    stored = _by_deployment(_CAUSES.rows(connection, ids=affected))
-    changes: list[Change] = []
-    for batch in graph.batches({node: set(facts[node].upstreams.values()) for node in affected if node in facts}):
+def recompute(connection: Connection, affected: Affected, *, now: datetime) -> list[Change]:
+    """Recompute the causes of what `lock_affected` was asked for, and of all that follows; return what changed.
+
+    The deployments themselves and their direct readers are judged by the whole rule. From there on nothing spreads but
+    staleness: a deployment none of whose upstreams became stale or ready is not looked at.
+    """
+    if not affected.start:
+        return []
+    with propagation.uncollected() as expect:
+        return _recompute(connection, affected, now=now, expect=expect)
+
+
+def _recompute(
+    connection: Connection, affected: Affected, *, now: datetime, expect: Callable[[int], None]
+) -> list[Change]:
+    expect(len(affected.start))
+    judged = _judge_around(connection, affected, now=now)
+    changed = [one for one in judged.values() if one.is_stale != one.has_spread]
+    while changed:
+        expect(len(changed))
+        changed = _spread(connection, affected, judged, changed)
+    return _write(connection, judged.values(), now=now)
+
+
+_Key = tuple[str, str]
+"""The kind of a cause and its role."""
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A deployment under judgement: how it stands, what is stored, and what was found."""
+
+    id: UUID
+    key: str
+    before: Freshness
+    version_id: UUID | None
+    run_id: UUID | None
+    is_retired: bool
+    source_delayed: bool
+    stored: dict[_Key, FoundCause]
+    causes: dict[_Key, FoundCause]
+    has_spread: bool
+    """Whether it was stale when its readers were last told."""
+
+    @property
+    def is_stale(self) -> bool:
+        return bool(self.causes)
+
+    def inherit(self, role: str, cause: FoundCause | None) -> None:
+        """Have this cause in a role, or none of its kind."""
+        if self.causes is self.stored:
+            self.causes = dict(self.stored)
+        if cause is None:
+            self.causes.pop((CauseKind.UPSTREAM_STALE, role), None)
+        else:
+            self.causes[cause.kind, role] = cause
+
+    def as_upstream(self) -> UpstreamFacts:
+        return UpstreamFacts(None, self.version_id, self.run_id, is_stale=self.is_stale, is_retired=self.is_retired)
+
+
+def _judge_around(connection: Connection, affected: Affected, *, now: datetime) -> dict[UUID, _Judged]:
+    """Apply the whole rule to the deployments whose facts have changed, and to their direct readers."""
+    while True:
+        about: dict[UUID, list[Any]] = {}
+        for row in propagation.facts_around(connection, affected.start):
+            about.setdefault(row.id, []).append(row)
+        if not (missing := affected.lacks(about)):
+            break
+        _lock_more(connection, affected, missing)
+    facts: dict[UUID, DeploymentFacts] = {}
+    upstreams: dict[UUID, UpstreamFacts] = {}
+    judged: dict[UUID, _Judged] = {}
+    for node, stored in about.items():
+        judged[node], facts[node] = _facts_of(stored, upstreams, now=now)
+    for batch in graph.batches({node: set(one.upstreams.values()) for node, one in facts.items()}):
         for node in batch:
-            found = causes_of(facts[node], upstreams)
-            after = freshness_of(facts[node], found)
-            _write_causes(connection, node, found, stored.get(node, {}), now=now)
-            before = facts[node].freshness
-            if after != before:
-                _SET_FRESHNESS.run(connection, of_deployment=node, new_freshness=after)
-                changes.append(Change(node, facts[node].key, before, after))
-            # What comes next in the order sees this result.
-            upstreams[node] = replace(upstreams[node], is_stale=after == Freshness.STALE)
+            one = judged[node]
+            one.causes = {(cause.kind, cause.role): cause for cause in causes_of(facts[node], upstreams)}
+            if node in upstreams:  # what comes next in the order sees this result
+                upstreams[node] = upstreams[node]._replace(is_stale=one.is_stale)
+            # Whoever reads one whose facts have changed is among the judged, and comes later.
+            if node in affected.start:
+                one.has_spread = one.is_stale
+    return judged
+
+
+def _facts_of(
+    rows: Iterable[Any], upstreams: dict[UUID, UpstreamFacts], *, now: datetime
+) -> tuple[_Judged, DeploymentFacts]:
+    """Sort what is stored about one deployment; what it says of the upstreams goes to `upstreams`."""
+    roles: dict[str, UUID] = {}
+    inputs: dict[str, InputFacts] = {}
+    causes: dict[_Key, FoundCause] = {}
+    own: Any = None
+    is_turned = False
+    for row in rows:
+        what, role = row.what, row.role
+        if what == "upstream":
+            own = row
+            if role is not None:
+                upstream_id = roles[role] = row.upstream_id
+                if upstream_id not in upstreams:
+                    upstreams[upstream_id] = UpstreamFacts(
+                        row.about_digest,
+                        row.about_version_id,
+                        row.about_run_id,
+                        is_stale=row.kind == Freshness.STALE,
+                        is_retired=row.is_void,
+                    )
+        elif what == "read":
+            withdrawn = row.about_version_id if row.is_void else None
+            inputs[role] = InputFacts(row.about_digest, row.upstream_id, withdrawn)
+        else:
+            kind = row.kind
+            # Somebody whose transaction began later has seen the lapse: time does not go back.
+            is_turned = is_turned or (kind == CauseKind.EXPIRED and bool(row.is_void))
+            causes[kind, role] = FoundCause(kind, role, row.upstream_id, row.about_run_id, row.about_version_id)
+    assert own is not None, "every registered deployment has a state"
+    version_id, lapses_at, source_delayed = own.version_id, own.lapses_at, own.source_delayed
+    before = Freshness(own.freshness)
+    facts = DeploymentFacts(
+        version_id=version_id,
+        declaration_changed=version_id is not None and own.built_with != own.declaration_digest,
+        lapsed=lapses_at is not None and (is_turned or lapses_at <= now),
+        source_delayed=source_delayed,
+        upstreams=roles,
+        inputs=inputs,
+    )
+    one = _Judged(
+        own.id,
+        own.key,
+        before,
+        version_id,
+        own.run_id,
+        own.is_retired,
+        source_delayed,
+        stored=causes,
+        causes=causes,
+        has_spread=before == Freshness.STALE,
+    )
+    return one, facts
+
+
+def _spread(
+    connection: Connection, affected: Affected, judged: dict[UUID, _Judged], changed: Collection[_Judged]
+) -> list[_Judged]:
+    """Tell the readers of what became stale or ready; return those of them that did so themselves.
+
+    Wave by wave the causes come to the same result in whatever order: in a graph without cycles there is only one.
+    """
+    ids = [one.id for one in changed]
+    while True:
+        edges = [(edge.deployment_id, edge) for edge in propagation.readers_of(connection, ids)]
+        new = dict.fromkeys(reader_id for reader_id, _ in edges if reader_id not in judged)
+        if not (missing := affected.lacks(new)):
+            break
+        _lock_more(connection, affected, missing)
+    _meet(connection, judged, list(new))
+    upstreams = {one.id: one.as_upstream() for one in changed}
+    for one in changed:
+        one.has_spread = one.is_stale
+    told: dict[UUID, _Judged] = {}
+    for reader_id, edge in edges:
+        reader = told[reader_id] = judged[reader_id]
+        if reader.version_id is not None:
+            role, upstream_id = edge.role, edge.upstream_id
+            reader.inherit(role, inherited_cause(role, upstream_id, upstreams[upstream_id]))
+    return [reader for reader in told.values() if reader.is_stale != reader.has_spread]
+
+
+def _meet(connection: Connection, judged: dict[UUID, _Judged], new: Sequence[UUID]) -> None:
+    """Take these readers among the judged, with the causes that are stored of them."""
+    stale = []
+    for row in propagation.standing_of(connection, new):
+        node, before, none = row.deployment_id, Freshness(row.freshness), dict[_Key, FoundCause]()
+        is_stale = before == Freshness.STALE
+        judged[node] = _Judged(
+            node,
+            row.key,
+            before,
+            row.version_id,
+            row.run_id,
+            row.is_retired,
+            row.source_delayed,
+            stored=none,
+            causes=none,
+            has_spread=is_stale,
+        )
+        if is_stale:
+            stale.append(node)
+    for node, cause in propagation.causes_stored(connection, stale):
+        judged[node].stored[cause.kind, cause.role] = cause
+
+
+def _lock_more(connection: Connection, affected: Affected, missing: set[UUID]) -> None:
+    """Lock what somebody has put downstream while this transaction waited for its locks: it has to be read again."""
+    assert affected.locked is not None, "something is missing only where there are locks"
+    affected.locked.update(propagation.lock_reached(connection, missing, also=()))
+
+
+def _write(connection: Connection, judged: Iterable[_Judged], *, now: datetime) -> list[Change]:
+    """Write the differences between what is stored and what was found; return whose freshness changed."""
+    arisen: list[tuple[UUID, FoundCause]] = []
+    gone: list[tuple[UUID, FoundCause]] = []
+    moved: dict[Freshness, list[UUID]] = {}
+    changes: list[Change] = []
+    for one in judged:
+        if not one.stored:
+            arisen += [(one.id, cause) for cause in one.causes.values()]
+        elif one.causes is not one.stored:
+            arisen += [(one.id, cause) for cause in one.causes.values() if not _is_among(cause, one.stored)]
+            gone += (
+                (one.id, cause)
+                for key, cause in one.stored.items()
+                if not _is_among(cause, one.causes) and (key in one.causes or faults.is_on(Guard.CLEARING))
+            )
+        after = freshness_of(one, one.causes)
+        if after != one.before:
+            moved.setdefault(after, []).append(one.id)
+            changes.append(Change(one.id, one.key, one.before, after))
+    propagation.delete_causes(connection, gone)
+    propagation.insert_causes(connection, arisen, since=now)
+    for after, ids in moved.items():
+        propagation.set_freshness(connection, after, ids)
     return changes
 
 
-@dataclass(frozen=True)
-class _Loaded(DeploymentFacts):
-    key: str = ""
-    freshness: Freshness = Freshness.NOT_INITIALIZED
-
-
-def _load(
-    connection: Connection, affected: Sequence[UUID], *, now: datetime
-) -> tuple[dict[UUID, _Loaded], dict[UUID, UpstreamFacts]]:
-    roles: dict[UUID, dict[str, UUID]] = {node: {} for node in affected}
-    for edge in graph.edges_into(connection, affected):
-        roles[edge.deployment_id][edge.role] = edge.upstream_id
-    rows = _FACTS.rows(connection, ids=affected)
-    # What a version read matters for the roles that its deployment has now.
-    reads = _inputs_of(connection, [row.version_id for row in rows if roles.get(row.deployment_id) and row.version_id])
-    upstreams = {
-        row.deployment_id: UpstreamFacts(
-            digest=row.digest,
-            version_id=row.version_id,
-            run_id=row.run_id,
-            is_stale=row.freshness == Freshness.STALE,
-            is_retired=row.retired_at is not None,
-        )
-        for row in rows
-    }
-    facts = {
-        row.deployment_id: _Loaded(
-            version_id=row.version_id,
-            declaration_changed=row.version_id is not None and row.built_with != row.declaration_digest,
-            lapsed=row.lapses_at is not None and row.lapses_at <= now,
-            source_delayed=row.source_delayed,
-            upstreams=roles[row.deployment_id],
-            inputs=reads.get(row.version_id, {}),
-            key=row.key,
-            freshness=Freshness(row.freshness),
-        )
-        for row in rows
-        if row.deployment_id in roles
-    }
-    return facts, upstreams
-
-
-def _inputs_of(connection: Connection, version_ids: Sequence[UUID]) -> dict[UUID, dict[str, InputFacts]]:
-    reads: dict[UUID, dict[str, InputFacts]] = {}
-    for row in _READS.rows(connection, ids=version_ids) if version_ids else ():
-        withdrawn = row.id if row.withdrawn_at is not None else None
-        reads.setdefault(row.version_id, {})[row.role] = InputFacts(row.digest, withdrawn)
-    return reads
-
-
-def _by_deployment(rows: Iterable[Any]) -> dict[UUID, dict[tuple[str, str], Any]]:
-    stored: dict[UUID, dict[tuple[str, str], Any]] = {}
-    for row in rows:
-        stored.setdefault(row.deployment_id, {})[row.kind, row.role] = row
-    return stored
-
-
-def _write_causes(
-    connection: Connection,
-    node: UUID,
-    found: Sequence[FoundCause],
-    stored: Mapping[tuple[str, str], Any],
-    *,
-    now: datetime,
-) -> None:
-    wanted = {(cause.kind.value, cause.role): cause for cause in found}
-    for key, row in stored.items():
-        cause = wanted.get(key)
-        if cause is None or cause.origin_version_id != row.origin_version_id or cause.upstream_id != row.upstream_id:
-            kind, role = key
-            _DELETE_CAUSE.run(connection, of_deployment=node, of_kind=kind, of_role=role)
-        else:
-            del wanted[key]
-    _INSERT_CAUSE.run_many(
-        connection,
-        [
-            {
-                "deployment_id": node,
-                "partition": "",
-                "kind": cause.kind,
-                "role": cause.role,
-                "upstream_id": cause.upstream_id,
-                "origin_run_id": cause.origin_run_id,
-                "origin_version_id": cause.origin_version_id,
-                "since": now,
-            }
-            for cause in wanted.values()
-        ],
+def _is_among(cause: FoundCause, causes: Mapping[_Key, FoundCause]) -> bool:
+    other = causes.get((cause.kind, cause.role))
+    return (
+        other is not None
+        and other.origin_version_id == cause.origin_version_id
+        and other.upstream_id == cause.upstream_id
     )

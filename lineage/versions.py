@@ -4,8 +4,7 @@ A version is inserted once and never changed, but for its withdrawal. The pointe
 forward: to a higher fence, never to a run that read older data.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -14,11 +13,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..storage.errors import InvalidInput, NotFound
+from ..storage import faults
+from ..storage.faults import Guard
 from ..storage.ids import new_id
 from ..storage.statement import Statement, insert_all
 from ..storage.words import EdgeKind
-from .freshness import parse_policy
+from .freshness import stored_policy
 from .graph import refuse_cycle
 from .models import Deployment, DeploymentState, Edge, Version, VersionInput
 
@@ -31,14 +31,17 @@ _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
 _STATE_OF = Statement(
     lambda _: (
-        sa.select(_STATE.c.next_number, _STATE.c.fence, _DEPLOYMENT.c.policy)
+        sa.select(_STATE.c.next_number, _STATE.c.fence, _STATE.c.version_id, _DEPLOYMENT.c.policy)
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
         .where(_IS_THIS)
     )
 )
 _COUNT = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(next_number=sa.bindparam("new_next_number")))
 _POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
-_INSERT_VERSION = insert_all(_VERSION, without=("label", "withdrawn_at", "withdrawn_reason"))
+_INSERT_VERSION = insert_all(
+    _VERSION,
+    without=("label", "withdrawn_at", "withdrawn_reason"),
+)
 _INSERT_INPUT = insert_all(_INPUT)
 _ROLES = Statement(lambda _: sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == sa.bindparam("deployment_id")))
 
@@ -57,8 +60,6 @@ def _move_statement(*, on_base: bool) -> Statement:
 
 _MOVE = _move_statement(on_base=False)
 _MOVE_FROM_BASE = _move_statement(on_base=True)
-
-_REFERENCE = re.compile(r"(?P<key>[^@]+?)(?:@v(?P<number>\d+))?$")
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,17 @@ class NewVersion:
     declaration_digest: str
     inputs: Sequence[Input] = ()
     base_version_id: UUID | None = None
+    appends: bool = False
+    """It continues what was current when its run began; without a base, that was nothing."""
     rows: int | None = None
     size_bytes: int | None = None
     data_start: date | None = None
     data_end: date | None = None
     source_delayed: bool = False
+    table_schema: Mapping[str, Any] | None = None
+    """The columns of its published tables."""
+    may_become_current: bool = True
+    """False for what is done again, such as a replay: it is kept under its number."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,9 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
     state = _STATE_OF.first(connection, of_deployment=new.deployment_id)
     assert state is not None, "a registered deployment has a state"
     version_id, number = new_id(), state.next_number + 1
+    # Of two that began where nothing was, the second one would lose the rows of the first.
+    is_late = new.appends and new.base_version_id is None and state.version_id is not None and faults.is_on(Guard.BASE)
+    may_move = new.may_become_current and not is_late
     _INSERT_VERSION.run(
         connection,
         id=version_id,
@@ -123,6 +133,9 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         size_bytes=new.size_bytes,
         data_start=new.data_start,
         data_end=new.data_end,
+        source_delayed=new.source_delayed,
+        table_schema=new.table_schema,
+        may_become_current=may_move,
         created_at=now,
     )
     _INSERT_INPUT.run_many(
@@ -137,18 +150,21 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
             for read in new.inputs
         ],
     )
+    fence = new.fence if faults.is_on(Guard.POINTER_FENCE) else state.fence + 1
+    base = new.base_version_id if faults.is_on(Guard.BASE) else None
     pointer = {
         "of_deployment": new.deployment_id,
         "new_next_number": number,
         "new_version_id": version_id,
-        "new_fence": new.fence,
+        "new_fence": fence,
         "new_source_delayed": new.source_delayed,
         "new_lapses_at": _lapse_of(state.policy, run_at=now, data_date=new.data_end),
     }
-    if new.base_version_id is None:
+    moved = 0
+    if may_move and base is None:
         moved = _MOVE.run(connection, **pointer)
-    else:
-        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=new.base_version_id)
+    elif may_move:
+        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=base)
     if not moved:
         _COUNT.run(connection, of_deployment=new.deployment_id, new_next_number=number)
     return Published(version_id, number, new.digest, is_current=moved == 1)
@@ -165,13 +181,17 @@ def renew_lapse(connection: Connection, deployment_id: UUID) -> None:
 
 
 def observe_edges(connection: Connection, deployment_id: UUID, reads: Iterable[Input]) -> None:
-    """Record that a run read upstreams in roles that were not declared.
+    """Record that a run read other deployments in roles that were not declared.
 
     Raises:
         InvalidInput: a read closes a cycle; the message shows the path.
     """
-    # A version that was asked for by its number stays what it is: no edge, no duty to be fresh.
-    new = [read for read in reads if "@" not in read.role]
+    # Only what was asked for by its deployment: a declared role has no slash, and may be gone since it was pinned. A
+    # version that was asked for by its number stays what it is: no edge, no duty to be fresh.
+    new = [read for read in reads if "/" in read.role and "@" not in read.role]
+    if faults.is_on(Guard.SELF):
+        # What a run read of its own deployment has passed when it completes: it would be stale for ever.
+        new = [read for read in new if read.upstream_id != deployment_id]
     if new:
         known = {row.role for row in _ROLES.rows(connection, deployment_id=deployment_id)}
         new = [read for read in new if read.role not in known]
@@ -224,117 +244,10 @@ def version_of_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
     return connection.execute(sa.select(_VERSION).where(_VERSION.c.run_id == run_id)).one_or_none()
 
 
-def resolve(connection: Connection, reference: str, *, tenant_id: str) -> Row[Any]:
-    """Return the row of the version that `refresh/prices` (the current one) or `refresh/prices@v12` means.
-
-    Raises:
-        InvalidInput: the text is no reference to a version.
-        NotFound: there is no such deployment or version.
-    """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        raise InvalidInput(f"{reference!r} is no version; write refresh/prices or refresh/prices@v12")
-    deployment_id = connection.execute(
-        sa.select(_DEPLOYMENT.c.id).where(_DEPLOYMENT.c.tenant_id == tenant_id, _DEPLOYMENT.c.key == match["key"])
-    ).scalar_one_or_none()
-    if deployment_id is None:
-        query = sa.select(_DEPLOYMENT.c.key).where(_DEPLOYMENT.c.tenant_id == tenant_id)
-        raise NotFound("deployment", match["key"], known=connection.execute(query).scalars())
-    if match["number"] is None:
-        row = current_version(connection, deployment_id)
-    else:
-        row = connection.execute(
-            sa.select(_VERSION).where(
-                _VERSION.c.deployment_id == deployment_id,
-                _VERSION.c.partition == "",
-                _VERSION.c.number == int(match["number"]),
-            )
-        ).one_or_none()
-    if row is None:
-        raise NotFound("version", reference)
-    return row
-
-
-@dataclass(frozen=True)
-class InputVersion:
-    """One version that went into another one."""
-
-    depth: int
-    """1 for what was read directly."""
-    role: str
-    """The role that its reader read it in."""
-    key: str
-    """Its deployment."""
-    number: int
-    version_id: UUID
-    run_id: UUID
-    """The run that published it."""
-    digest: str
-    data_end: date | None
-    created_at: datetime
-    is_current: bool
-    """It is still the current version of its deployment, or has the same digest as that."""
-
-
-def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = True) -> list[InputVersion]:
-    """Return what went into a version, nearest first; each version once per role, down to the sources."""
-    start = sa.select(_INPUT.c.input_version_id.label("id"), _INPUT.c.role, sa.literal(1).label("depth")).where(
-        _INPUT.c.version_id == version_id
-    )
-    if recursive:
-        reached = start.cte("reached", recursive=True)
-        # Bounded by UNION over (id, role, depth): a graph has no path longer than its depth.
-        reached = reached.union(
-            sa.select(_INPUT.c.input_version_id, _INPUT.c.role, reached.c.depth + 1).join(
-                reached, _INPUT.c.version_id == reached.c.id
-            )
-        )
-    else:
-        reached = start.cte("reached")
-    nearest = (
-        sa.select(reached.c.id, reached.c.role, sa.func.min(reached.c.depth).label("depth"))
-        .group_by(reached.c.id, reached.c.role)
-        .subquery()
-    )
-    current = _VERSION.alias("current")
-    query = (
-        sa.select(
-            nearest.c.depth,
-            nearest.c.role,
-            _DEPLOYMENT.c.key,
-            _VERSION,
-            sa.func.coalesce(current.c.digest == _VERSION.c.digest, sa.false()).label("is_current"),
-        )
-        .join(_VERSION, _VERSION.c.id == nearest.c.id)
-        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id)
-        .outerjoin(
-            _STATE,
-            sa.and_(_STATE.c.deployment_id == _VERSION.c.deployment_id, _STATE.c.partition == _VERSION.c.partition),
-        )
-        .outerjoin(current, current.c.id == _STATE.c.version_id)
-        .order_by(nearest.c.depth, _DEPLOYMENT.c.key, nearest.c.role)
-    )
-    return [
-        InputVersion(
-            depth=row.depth,
-            role=row.role,
-            key=row.key,
-            number=row.number,
-            version_id=row.id,
-            run_id=row.run_id,
-            digest=row.digest,
-            data_end=row.data_end,
-            created_at=row.created_at,
-            is_current=bool(row.is_current),
-        )
-        for row in connection.execute(query)
-    ]
-
-
 def _lapse(connection: Connection, deployment_id: UUID, *, run_at: datetime, data_date: date | None) -> datetime | None:
     policy = _POLICY.scalar(connection, deployment_id=deployment_id)
     return _lapse_of(policy, run_at=run_at, data_date=data_date)
 
 
 def _lapse_of(policy: Any, *, run_at: datetime, data_date: date | None) -> datetime | None:
-    return None if policy is None else parse_policy(policy).lapses_at(run_at=run_at, data_date=data_date)
+    return None if policy is None else stored_policy(policy).lapses_at(run_at=run_at, data_date=data_date)

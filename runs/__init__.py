@@ -7,41 +7,116 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .interface import cancel, explain, get, inputs, pause, report, resume, submit, wait
+    from .comparing import Comparison
+    from .explaining import RunExplanation
+    from .interface import (
+        aliases,
+        backfill,
+        backfills,
+        cancel,
+        compare,
+        compare_replay,
+        explain,
+        get,
+        inputs,
+        label,
+        pause,
+        preview_backfill,
+        publish,
+        remove_alias,
+        replay,
+        report,
+        restore,
+        resume,
+        set_alias,
+        submit,
+        versions,
+        wait,
+        withdraw,
+    )
     from .models import Run
+    from .publication import Publication
+    from .redo.backfill_plan import BackfillPreview, BackfillRequest
+    from .redo.backfill_reports import BackfillReport
+    from .redo.backfilling import Backfills
+    from .redo.replay_comparison import ReplayComparison
     from .service import RunExecutionService
     from .status import RunStatus, StopReason
 
 _HOME = {
+    "BackfillPreview": "redo.backfill_plan",
+    "BackfillReport": "redo.backfill_reports",
+    "BackfillRequest": "redo.backfill_plan",
+    "Backfills": "redo.backfilling",
+    "Comparison": "comparing",
+    "ReplayComparison": "redo.replay_comparison",
+    "Publication": "publication",
     "Run": "models",
     "RunExecutionService": "service",
+    "RunExplanation": "explaining",
     "RunStatus": "status",
     "StopReason": "status",
+    "aliases": "interface",
+    "backfill": "interface",
+    "backfills": "interface",
     "cancel": "interface",
+    "compare": "interface",
+    "compare_replay": "interface",
     "explain": "interface",
     "get": "interface",
     "inputs": "interface",
+    "label": "interface",
     "pause": "interface",
+    "preview_backfill": "interface",
+    "publish": "interface",
+    "remove_alias": "interface",
+    "replay": "interface",
     "report": "interface",
+    "restore": "interface",
     "resume": "interface",
+    "set_alias": "interface",
     "submit": "interface",
+    "versions": "interface",
     "wait": "interface",
+    "withdraw": "interface",
 }
 
 __all__ = [
+    "BackfillPreview",
+    "BackfillReport",
+    "BackfillRequest",
+    "Backfills",
+    "Comparison",
+    "Publication",
+    "ReplayComparison",
     "Run",
     "RunExecutionService",
+    "RunExplanation",
     "RunStatus",
     "StopReason",
+    "aliases",
+    "backfill",
+    "backfills",
     "cancel",
+    "compare",
+    "compare_replay",
     "explain",
     "get",
     "inputs",
+    "label",
     "pause",
+    "preview_backfill",
+    "publish",
+    "remove_alias",
+    "replay",
     "report",
+    "restore",
     "resume",
+    "set_alias",
     "submit",
+    "versions",
     "wait",
+    "withdraw",
 ]
 
 

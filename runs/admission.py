@@ -12,17 +12,58 @@ from sqlalchemy.engine import Connection, Row
 from ..lineage import graph, staleness
 from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
 from ..storage.ids import show_run_id
+from ..storage.statement import Statement, one_of
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
 from . import events, gate, outbox, store, waits
 from .creation import Origin, create_run
 from .ending import end_run, freshness_now
 from .gate import Decision, Verdict
+from .redo import replays
 from .request import RunRequest, on_stale_for
 from .status import RunStatus, StopReason
 
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _CAUSE = Cause.__table__  # type: ignore[attr-defined]
+
+_OF_STATE = sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == "")
+_IS_READY = one_of(_STATE.c.freshness, gate.READY)
+_STALE_AMONG = Statement(
+    lambda sql: (
+        sa.select(_DEPLOYMENT)
+        .join(_STATE, _OF_STATE)
+        .where(
+            sql.among(_DEPLOYMENT.c.id, "ids"),
+            sa.not_(_IS_READY),
+            _DEPLOYMENT.c.external.is_(False),
+            _DEPLOYMENT.c.retired_at.is_(None),
+        )
+    )
+)
+_NOT_REFRESHABLE_AMONG = Statement(
+    lambda sql: (
+        sa.select(_DEPLOYMENT.c.key, _DEPLOYMENT.c.retired_at, _DEPLOYMENT.c.external, _CAUSE.c.kind.label("lapsed"))
+        .join(_STATE, _OF_STATE)
+        .outerjoin(
+            _CAUSE,
+            sa.and_(
+                _CAUSE.c.deployment_id == _DEPLOYMENT.c.id,
+                _CAUSE.c.kind == sa.literal_column(f"'{CauseKind.EXPIRED}'"),
+                _STATE.c.last_stop_reason == sa.literal_column(f"'{StopReason.COMPLETED}'"),
+                _STATE.c.last_run_at > sa.bindparam("since"),
+            ),
+        )
+        .where(
+            sql.among(_DEPLOYMENT.c.id, "ids"),
+            sa.or_(
+                _DEPLOYMENT.c.retired_at.is_not(None),
+                sa.and_(_DEPLOYMENT.c.external, sa.not_(_IS_READY)),
+                _CAUSE.c.kind.is_not(None),
+            ),
+        )
+        .order_by(_DEPLOYMENT.c.key)
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -42,24 +83,33 @@ def judge(
     *,
     actor: str,
     can_wait: bool = True,
+    is_claim: bool = False,
     now: datetime,
 ) -> Decision:
     """Ask the gate in the caller's transaction, whose writes are only what has lapsed since anybody looked."""
-    upstreams = gate.look(connection, deployment.id)
     wants_skip = (request.if_ready or IfReady.RUN) == IfReady.SKIP
+    on_stale = on_stale_for(request, trigger, deployment.declaration.get("on_stale", {}))
     # The gate must not call ready what has lapsed since the reconciler last looked.
-    asked = graph.upstream_of(connection, [deployment.id]) if upstreams else set()
+    asked = graph.upstream_of(connection, [deployment.id])
     if wants_skip:
         asked.add(deployment.id)
-    if asked and staleness.lapse_due(connection, asked, now=now):
-        upstreams = gate.look(connection, deployment.id)
+    if asked:
+        staleness.lapse_due(connection, asked, now=now)
+    if is_claim:
+        # What the gate sees must hold when the fence is drawn: who publishes upstream locks this state too. After the
+        # lapses, and with what a refresh locks, because states are locked in the order of their ids.
+        refreshed = asked if on_stale == OnStale.REFRESH else set()
+        staleness.lock_states(connection, {deployment.id, *refreshed})
+    upstreams = gate.look(connection, deployment.id, now=now)
     return gate.decide(
         upstreams,
         freshness=freshness_now(connection, deployment.id) if wants_skip else None,
-        on_stale=on_stale_for(request, trigger, deployment.declaration.get("on_stale", {})),
+        on_stale=on_stale,
         if_ready=request.if_ready or IfReady.RUN,
-        actor=actor,
+        # Where nobody asked for it, no user, nor Prefect, has overridden anything.
+        actor=actor if request.on_stale is not None else f"the catalogue (on_stale for {trigger})",
         can_wait=can_wait,
+        now=now,
     )
 
 
@@ -69,24 +119,36 @@ def admit(
     """Ask the gate and carry out its verdict in the caller's transaction. A run that may start stays pending.
 
     A run whose body had started before goes on whatever the gate sees, and has its decision renewed: its next attempt
-    reads what is current now.
+    reads what is current now. A replay reads what the run read that it repeats, at each attempt.
     """
+    if run.replay_of is not None or run.attempt > 0:
+        staleness.lock_states(connection, [deployment.id])  # as in `judge`
+    if run.replay_of is not None:
+        decision = replays.decision_of(connection, run.replay_of, now=now)
+        run = _noted(connection, run, decision, now=now)
+        if run.attempt == 0 and decision.verdict == Verdict.REFUSE:
+            run = _refuse(connection, run, decision.reason, now=now)
+        return Admission(decision, run, deployment)
     if run.attempt > 0:
-        decision = gate.go_on(gate.look(connection, deployment.id), attempt=run.attempt + 1)
+        forced_by = (run.decision or {}).get("forced_by")
+        upstreams = gate.look(connection, deployment.id, now=now)
+        decision = gate.go_on(upstreams, attempt=run.attempt + 1, forced_by=forced_by, now=now)
         return Admission(decision, _noted(connection, run, decision, now=now), deployment)
     request = RunRequest.model_validate(run.request)
     trigger = Trigger(run.trigger)
-    decision = judge(connection, deployment, request, trigger, actor=run.actor, can_wait=can_wait, now=now)
+    decision = judge(
+        connection, deployment, request, trigger, actor=run.actor, can_wait=can_wait, is_claim=True, now=now
+    )
     run = _noted(connection, run, decision, now=now)
     return Admission(decision, carry_out(connection, run, deployment, decision, request, now=now), deployment)
 
 
 def _noted(connection: Connection, run: Row[Any], decision: Decision, *, now: datetime) -> Row[Any]:
     """Store the decision on the run, unless it is the one that is there."""
-    evidence = decision.evidence()
-    if evidence == run.decision:
+    if not decision.differs_from(run.decision):
         return run
     decided = events.GateDecided(verdict=decision.verdict, reason=decision.reason)
+    evidence = decision.evidence()
     return store.change(connection, run.id, [decided], actor="gate", now=now, decision=evidence) or run
 
 
@@ -133,19 +195,23 @@ def plan_refresh(
     Those that depend on one another wait for one another, the others run in parallel. Each upstream is refreshed
     once: a run of it that has not pinned its inputs yet is joined instead of doubled.
     """
-    stale = _stale_upstreams(connection, deployment.id)
+    above = graph.upstream_of(connection, [deployment.id])
+    # Of two callers at once, the second one sees and joins the runs of the first; and what ended meanwhile.
+    staleness.lock_states(connection, above)
+    stale = {row.id: row for row in _STALE_AMONG.rows(connection, ids=above)}
     reads: dict[UUID, set[UUID]] = {node: set() for node in stale}
     for edge in graph.edges_into(connection, list(stale)):
         if edge.upstream_id in stale:
             reads[edge.deployment_id].add(edge.upstream_id)
-    # Of two callers at once, the second one sees and joins the runs of the first.
-    staleness.lock_states(connection, stale)
-    under_way = {row.deployment_id: row for row in store.active_runs_of(connection, list(stale), keep=True)}
+    under_way: dict[UUID, Row[Any]] = {}
+    for row in store.active_runs_of(connection, list(stale), keep=True):
+        if _joins(row, reads[row.deployment_id], request):
+            under_way[row.deployment_id] = row
     planned: dict[UUID, UUID] = {}
     for batch in graph.batches(reads):
         for node in batch:
             current = under_way.get(node)
-            if current is not None and _joins(current, reads[node], request):
+            if current is not None:
                 planned[node] = current.id
                 continue
             origin = Origin(Trigger.CASCADE, actor=show_run_id(run.id), parent_id=run.id)
@@ -173,8 +239,15 @@ def plan_refresh(
 
 
 def _joins(current: Row[Any], stale_upstreams: set[UUID], request: RunRequest) -> bool:
-    """A run under way is joined unless it reads to another day, or has pinned inputs that are about to be replaced."""
-    if current.data_as_of != request.data_as_of or current.status == RunStatus.CANCELLING:
+    """A run under way is joined unless it reads to another day, or has pinned inputs that are about to be replaced.
+
+    A replay is never joined: it makes nothing ready.
+    """
+    if (
+        current.replay_of is not None
+        or current.data_as_of != request.data_as_of
+        or current.status == RunStatus.CANCELLING
+    ):
         return False
     return current.status in (RunStatus.PENDING, RunStatus.WAITING) or not stale_upstreams
 
@@ -208,49 +281,13 @@ def _hold(
     return held or run
 
 
-def _stale_upstreams(connection: Connection, deployment_id: UUID) -> dict[UUID, Row[Any]]:
-    above = graph.upstream_of(connection, [deployment_id])
-    rows = connection.execute(
-        sa.select(_DEPLOYMENT)
-        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
-        .where(
-            _DEPLOYMENT.c.id.in_(above),
-            _STATE.c.freshness.not_in(sorted(gate.READY)),
-            _DEPLOYMENT.c.external.is_(False),
-            _DEPLOYMENT.c.retired_at.is_(None),
-        )
-    )
-    return {row.id: row for row in rows}
-
-
 def _not_refreshable(connection: Connection, not_ready: Iterable[UUID], *, since: datetime) -> list[str]:
     """Return why no run can make the upstreams ready, direct or not; nothing when it is worth trying.
 
     What was refreshed `since` and has lapsed again, because its data are too old, would be refreshed for ever.
     """
     start = set(not_ready)
-    rows = connection.execute(
-        sa.select(_DEPLOYMENT.c.key, _DEPLOYMENT.c.retired_at, _DEPLOYMENT.c.external, _CAUSE.c.kind.label("lapsed"))
-        .join(_STATE, sa.and_(_STATE.c.deployment_id == _DEPLOYMENT.c.id, _STATE.c.partition == ""))
-        .outerjoin(
-            _CAUSE,
-            sa.and_(
-                _CAUSE.c.deployment_id == _DEPLOYMENT.c.id,
-                _CAUSE.c.kind == CauseKind.EXPIRED,
-                _STATE.c.last_stop_reason == StopReason.COMPLETED,
-                _STATE.c.last_run_at > since,
-            ),
-        )
-        .where(
-            _DEPLOYMENT.c.id.in_(start | graph.upstream_of(connection, start)),
-            sa.or_(
-                _DEPLOYMENT.c.retired_at.is_not(None),
-                sa.and_(_DEPLOYMENT.c.external, _STATE.c.freshness.not_in(sorted(gate.READY))),
-                _CAUSE.c.kind.is_not(None),
-            ),
-        )
-        .order_by(_DEPLOYMENT.c.key)
-    )
+    rows = _NOT_REFRESHABLE_AMONG.rows(connection, ids=start | graph.upstream_of(connection, start), since=since)
     return [
         f"nothing can refresh {row.key}: it is {'retired' if row.retired_at else 'external'}"
         if row.retired_at or row.external

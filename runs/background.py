@@ -5,16 +5,21 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ..deployments.gateway import Gateway
 from ..storage.errors import FreshlineError
 from .composition import Freshline
 from .dispatcher import Dispatcher
-from .reconcile import Reconciler
+from .gate_artifacts import GateArtifacts
+from .redo.backfilling import advance_all
+from .repair.reconcile import Reconciler
 
 _LOGGER = logging.getLogger(__name__)
 _DISPATCH_S = 0.25
+_BACKFILL_S = 1.0
+_SHOW_S = 5.0
 
 
 class Background:
@@ -37,6 +42,9 @@ class Background:
         self._threads = [
             self._thread("dispatcher", self._dispatcher.pass_once, _DISPATCH_S),
             self._thread("reconciler", self._reconciler.pass_once, interval_s),
+            # The reconciler does it too; from here the next date follows the one before within a second.
+            self._thread("backfills", partial(advance_all, freshline.database), _BACKFILL_S),
+            self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
         ]
         self.last_pass_at: dict[str, datetime] = {}
         """When each last came through without an error."""

@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..storage.errors import Conflict
 from ..storage.statement import Sql, Statement, insert_all
 from ..storage.words import DeploymentKind
 from .details import TABLE_OF
@@ -31,6 +32,11 @@ _MARK_READ = Statement(
             _INPUT.c.version_id == sa.bindparam("of_version"),
         )
         .values(read=sa.true())
+    )
+)
+_IN_ROLE = Statement(
+    lambda _: sa.select(_INPUT.c.version_id).where(
+        _INPUT.c.run_id == sa.bindparam("of_run"), _INPUT.c.role == sa.bindparam("in_role")
     )
 )
 
@@ -63,10 +69,16 @@ def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str,
 
 
 def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
-    """Record what the body read: rows of role, upstream_id, version_id. One that was not pinned is added."""
+    """Record what the body read: rows of role, upstream_id, version_id. One that was not pinned is added.
+
+    Raises:
+        Conflict: another version is pinned in the role.
+    """
     for read in reads:
         found = _MARK_READ.run(connection, of_run=run_id, in_role=read["role"], of_version=read["version_id"])
         if found == 0:
+            if _IN_ROLE.first(connection, of_run=run_id, in_role=read["role"]) is not None:
+                raise Conflict(f"the run pinned another version in the role {read['role']!r} than its body has read")
             add_inputs(connection, run_id, [{**read, "pinned": False, "read": True}])
 
 

@@ -40,6 +40,9 @@ class Origin:
     flow_run_id: UUID | None = None
     generation: int = 0
     retry_of: UUID | None = None
+    replay_of: UUID | None = None
+    base_version_id: UUID | None = None
+    """What a replay begins with; any other run gets its base when it is claimed."""
 
 
 def create_run(
@@ -63,7 +66,7 @@ def create_run(
     run_id = new_id()
     declaration = deployment.declaration
     parameters = {**parameters, **dict.fromkeys(secrets_of(deployment) & parameters.keys(), HIDDEN)}
-    resolved = resolve_if_ready(request, declaration.get("if_ready"))
+    resolved = resolve_if_ready(request, origin.trigger, declaration.get("if_ready"))
     defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
     happened: list[events.Event] = [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)]
     if decision is not None:
@@ -82,6 +85,8 @@ def create_run(
             "actor": origin.actor,
             "parent_id": origin.parent_id,
             "retry_of": origin.retry_of,
+            "replay_of": origin.replay_of,
+            "base_version_id": origin.base_version_id,
             "generation": origin.generation,
             "status": RunStatus.PENDING,
             "parameters": {**defaults, **parameters},

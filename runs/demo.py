@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from uuid import UUID
 
-from ..lineage.explain import Explanation
+from ..lineage.reasons import Explanation
 from ..storage.errors import FreshlineError
 from ..storage.ids import show_run_id
 from ..storage.words import OnStale

@@ -9,20 +9,34 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..lineage import staleness
-from ..lineage.models import Activity, DeploymentState, Freshness
+from ..lineage.models import Activity, Deployment, DeploymentState, Freshness
 from ..storage.statement import Statement
 from ..storage.words import IfReady
 from . import events, outbox, store, waits
 from .gate import READY
 from .status import RunStatus, StopReason
 
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _FRESHNESS = Statement(
     lambda _: sa.select(_STATE.c.freshness).where(
         _STATE.c.deployment_id == sa.bindparam("deployment_id"), _STATE.c.partition == ""
     )
 )
+_READINESS = Statement(
+    lambda _: (
+        sa.select(_STATE.c.freshness)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
+        .where(
+            _STATE.c.deployment_id == sa.bindparam("deployment_id"),
+            _STATE.c.partition == "",
+            _DEPLOYMENT.c.retired_at.is_(None),
+        )
+    )
+)
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
+_MANY = 1000
+"""Of so many deployments that changed, few are waited for: those are asked for first."""
 _NOTED = ("last_run_id", "last_run_at", "last_stop_reason")
 
 
@@ -86,12 +100,15 @@ def release_waiting(
     connection: Connection, *, ended: Row[Any] | None = None, changed: Iterable[UUID] = (), now: datetime
 ) -> None:
     """Let runs go on that waited for this run, or for these deployments to be ready."""
-    run_id = ended.id if ended is not None else None
+    run_id, changed = ended.id if ended is not None else None, set(changed)
+    if len(changed) > _MANY:
+        changed &= waits.awaited_upstreams(connection)
     for dependency in waits.dependencies_on(connection, run_id=run_id, upstream_ids=changed):
         # Two upstreams that end at the same moment must see each other's removal.
         if store.get_run(connection, dependency.run_id, lock=True).status != RunStatus.WAITING:
             continue
-        is_ready = freshness_now(connection, dependency.upstream_id) in READY
+        # As the gate sees it: a retired upstream is not ready, whatever its state says.
+        is_ready = _READINESS.scalar(connection, deployment_id=dependency.upstream_id) in READY
         if ended is not None and dependency.upstream_run_id == ended.id:
             # A run that completes while its own upstream moves leaves its deployment stale: the gate looks again
             # when the waiting run is claimed.

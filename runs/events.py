@@ -115,7 +115,9 @@ class VersionPublished(RecordedEvent):
     digest: str
     is_current: bool
     affected: dict[str, str] = Field(default_factory=dict)
-    """Deployments whose freshness changed with it: key -> new freshness."""
+    """Deployments whose freshness changed with it, the nearest 100: key -> new freshness."""
+    num_affected: dict[str, int] = Field(default_factory=dict)
+    """How many they are: new freshness -> number."""
 
 
 class RunCompleted(RecordedEvent):

@@ -4,6 +4,7 @@ Every call carries the fence that the claim drew. Whoever holds an older one is 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from sqlalchemy.engine import Connection, Row
 from ..lineage import registry, staleness, versions
 from ..lineage.models import Activity, Deployment, DeploymentState
 from ..storage import faults
-from ..storage.artifacts import ArtifactRecord, insert_artifacts, replace_artifacts
+from ..storage.artifacts import ArtifactRecord, replace_artifacts
 from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
@@ -24,17 +25,20 @@ from ..storage.statement import Statement
 from . import contents, details, events, steps, store
 from .admission import Admission, admit
 from .ending import end_run
-from .gate import Decision
+from .gate import READY, Decision
 from .logs import run_event
 from .recording import metric_rows
-from .result import Result, data_range, final_state_digest, output_digest
+from .result import Result, final_state_digest
 from .status import LEASED, RunStatus, StopReason
 from .steps import StepCount
+from .versioning import publish_result
 
 _LOGGER = logging.getLogger(__name__)
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _MAX_TRACEBACK = 20_000
+_AFFECTED_SHOWN = 100
+"""A change may reach a hundred thousand deployments: its event names the nearest."""
 
 _DRAW_FENCE = Statement(
     lambda _: (
@@ -169,7 +173,7 @@ class RunExecution:
             read_from = [read.upstream_id for read in result.reads]
             affected = staleness.lock_affected(connection, [run.deployment_id], upstreams=read_from)
             faults.reach("complete.locked")
-            published = self._publish(connection, run, fence, result, now=now)
+            published = publish_result(connection, run, fence, result, now=now)
             faults.reach("complete.published")
             changes = staleness.recompute(connection, affected, now=now)
             faults.reach("complete.recomputed")
@@ -189,13 +193,14 @@ class RunExecution:
                     number=published.number,
                     digest=published.digest,
                     is_current=published.is_current,
-                    affected={change.key: change.after for change in changes},
+                    affected={change.key: change.after for change in changes[:_AFFECTED_SHOWN]},
+                    num_affected=dict(Counter(change.after for change in changes)),
                 ),
                 events.RunCompleted(stop_reason=reason),
                 actor="worker",
                 now=now,
                 started_at=run.started_at,
-                changed=[change.deployment_id for change in changes],
+                changed=[change.deployment_id for change in changes if change.after in READY],
                 holds_state=True,
                 brief=True,
                 version_id=published.version_id,
@@ -354,7 +359,8 @@ class RunExecution:
             "lease_until": now + timedelta(seconds=self.lease_s),
             "heartbeat_at": now,
             "started_at": run.started_at or now,
-            "base_version_id": state.version_id,
+            # A replay begins with what the run began with that it repeats.
+            "base_version_id": state.version_id if run.replay_of is None else run.base_version_id,
             "declaration_digest": deployment.declaration_digest,
             "code_digest": deployment.declaration.get("code_digest"),
             "resume_due_at": None,
@@ -368,36 +374,6 @@ class RunExecution:
             started = store.transition(connection, run.id, target, [began], actor=worker, now=now, brief=True, **values)
         assert started is not None, "the run was read in this transaction"
         return Claim(store.joined(run, started), deployment, admission.decision, may_start=True, pins=pins)
-
-    def _publish(
-        self, connection: Connection, run: Row[Any], fence: int, result: Result, *, now: datetime
-    ) -> versions.Published:
-        # An earlier attempt may have left some, its traceback among them.
-        keep = replace_artifacts if run.attempt > 1 else insert_artifacts
-        keep(connection, run.id, result.artifacts, now=now, since=run.started_at)
-        tables = [artifact for artifact in result.artifacts if artifact.publish]
-        data_start, data_end = data_range(tables)
-        reads = [versions.Input(read.role, read.upstream_id, read.version_id) for read in result.reads]
-        published = versions.publish(
-            connection,
-            versions.NewVersion(
-                deployment_id=run.deployment_id,
-                run_id=run.id,
-                fence=fence,
-                digest=output_digest(tables),
-                declaration_digest=run.declaration_digest,
-                inputs=reads,
-                base_version_id=result.base_version_id,
-                rows=sum(table.rows or 0 for table in tables),
-                size_bytes=sum(table.size_bytes for table in tables),
-                data_start=data_start,
-                data_end=data_end,
-                source_delayed=result.source_delayed,
-            ),
-            now=now,
-        )
-        versions.observe_edges(connection, run.deployment_id, reads)
-        return published
 
 
 def _storable(text: str) -> str:

@@ -160,6 +160,9 @@ def _run_of_deployment(
             flow_run_id=flow_run.id,
             generation=run.generation + 1,
             retry_of=run.id,
+            # Started again by hand, a replay stays one.
+            replay_of=run.replay_of,
+            base_version_id=run.base_version_id if run.replay_of is not None else None,
         )
     else:
         return run, deployment

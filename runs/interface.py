@@ -1,19 +1,47 @@
 """What a notebook calls: the service and the queries on the store that the environment names."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ..lineage.explain import Explanation
-from ..lineage.versions import InputVersion
+from ..lineage.aliases import AliasRecord
+from ..lineage.history import VersionRecord
+from ..lineage.listing import Listing
+from ..lineage.questions import InputVersion, is_run
+from ..lineage.reasons import Explanation
+from ..lineage.withdrawal import Judged
+from .comparing import Comparison
 from .composition import shared_freshline
+from .curation import Curation
+from .explaining import RunExplanation
 from .models import Run
 from .queries import Queries, RunReport
+from .redo.backfill_plan import BackfillPreview, BackfillRequest
+from .redo.backfill_reports import BackfillReport
+from .redo.backfilling import Backfills
+from .redo.replay_comparison import ReplayComparison
+from .redo.replay_comparison import compare_replay as compare_replay_in
+from .redo.replaying import Replays
+
+if TYPE_CHECKING:
+    from .publication import Publication
 
 
 def submit(deployment: str, parameters: Mapping[str, Any] | None = None, **options: Any) -> Run:
     """Record a run of a deployment and have it dispatched; options as of `RunExecutionService.submit`."""
     return shared_freshline().service.submit(deployment, parameters, **options)
+
+
+def publish(name: str, *, uri: str, **options: Any) -> "Publication":
+    """Publish what lies at a URI as a version of an external resource; options as of `Publisher.publish`."""
+    # Reading tables takes longer to import than everything else here.
+    from .publishing import Publisher
+
+    freshline = shared_freshline()
+    settings = freshline.settings
+    publisher = Publisher(freshline.database, freshline.objects, tenant_id=settings.tenant_id, lease_s=settings.lease_s)
+    return publisher.publish(name, uri=uri, **options)
 
 
 def get(run_id: UUID | str) -> Run:
@@ -46,17 +74,94 @@ def report(run_id: UUID | str) -> RunReport:
     return queries().report(run_id)
 
 
-def inputs(reference: str, *, recursive: bool = True) -> Sequence[InputVersion]:
-    """Return what went into a version: `backtest/book` (the current one) or `backtest/book@v2`."""
+def inputs(reference: UUID | str, *, recursive: bool = True) -> Listing[InputVersion]:
+    """Return what went into a version (`backtest/book`, `backtest/book@v2`) or a run (`run-…`), down to the sources."""
     return queries().inputs(reference, recursive=recursive)
 
 
-def explain(deployment: str) -> Explanation:
-    """Return why a deployment is as fresh as it is, down to the run that started it."""
-    return queries().explain(deployment)
+def explain(subject: UUID | str) -> Explanation | RunExplanation:
+    """Return why a deployment is as fresh as it is, or why a run ran, was skipped, refused or waits."""
+    return queries().explain_run(subject) if is_run(subject) else queries().explain(str(subject))
+
+
+def compare(run_a: UUID | str, run_b: UUID | str) -> Comparison:
+    """Return what tells two runs apart: request, inputs, code, environment, metrics, schema, outputs."""
+    return queries().compare(run_a, run_b)
 
 
 def queries() -> Queries:
     """Return the questions that the store can answer."""
     freshline = shared_freshline()
     return Queries(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def replay(run_id: UUID | str, **options: Any) -> Run:
+    """Record a run that repeats a completed one on the versions that it read; options as of `Replays.replay`."""
+    freshline = shared_freshline()
+    return Replays(freshline.database, tenant_id=freshline.settings.tenant_id).replay(run_id, **options)
+
+
+def compare_replay(run_id: UUID | str) -> ReplayComparison:
+    """Return what tells the result of a replay from that of the run that it repeats."""
+    freshline = shared_freshline()
+    return compare_replay_in(freshline.database, freshline.objects, run_id)
+
+
+def backfill(
+    deployment: str, first: date | str, last: date | str, *, actor: str = "anonymous", **options: Any
+) -> BackfillReport:
+    """Run a deployment for each data date from `first` to `last`; options as of `BackfillRequest`."""
+    request = BackfillRequest(deployment=deployment, first=first, last=last, **options)
+    return backfills().start(request, actor=actor)
+
+
+def preview_backfill(deployment: str, first: date | str, last: date | str, **options: Any) -> BackfillPreview:
+    """Return what `backfill` would run; nothing is recorded."""
+    return backfills().preview(BackfillRequest(deployment=deployment, first=first, last=last, **options))
+
+
+def backfills() -> Backfills:
+    """Return the backfills of the store: get, newest, cancel, resume, wait."""
+    freshline = shared_freshline()
+    return Backfills(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def versions(deployment: str, *, limit: int = 50) -> Listing[VersionRecord]:
+    """Return the versions of a deployment, newest first, with labels, aliases and what was withdrawn."""
+    return curation().versions(deployment, limit=limit)
+
+
+def aliases(deployment: str) -> list[AliasRecord]:
+    """Return the aliases of a deployment, by name, with who moved them last."""
+    return curation().aliases(deployment)
+
+
+def set_alias(version: str, name: str, **options: Any) -> VersionRecord:
+    """Let an alias such as `champion` name a version from now on; options as of `Curation.set_alias`."""
+    return curation().set_alias(version, name, **options)
+
+
+def remove_alias(alias: str, **options: Any) -> int:
+    """Remove an alias such as `training/alpha@champion`; return the number of the version that it named."""
+    return curation().remove_alias(alias, **options)
+
+
+def label(version: str, label: str, *, actor: str = "anonymous", reason: str = "") -> VersionRecord:
+    """Give a version its label, such as `v1.2.3`, once and for good."""
+    return curation().label(version, label, actor=actor, reason=reason)
+
+
+def withdraw(version: str, reason: str, *, actor: str = "anonymous") -> Judged:
+    """Declare a version wrong: the newest that holds is current, and whoever read it is stale."""
+    return curation().withdraw(version, reason, actor=actor)
+
+
+def restore(version: str, reason: str, *, actor: str = "anonymous") -> Judged:
+    """Take the withdrawal of a version back."""
+    return curation().restore(version, reason, actor=actor)
+
+
+def curation() -> Curation:
+    """Return what people say of the store's versions: aliases with their moves, labels, withdrawals."""
+    freshline = shared_freshline()
+    return Curation(freshline.database, tenant_id=freshline.settings.tenant_id)

@@ -19,7 +19,7 @@ FIELDS = ("actor", "run_id", "deployment", "status", "stop_reason")
 """What is said of a run, in this order; `module`, who says it, comes with every line."""
 
 _ROOT = "freshline"
-_ATTRIBUTE = "freshline_run"
+_ATTRIBUTE = "freshline_fields"
 _BLOT = "***"
 # A secret gets into a line as part of somebody else's message: a driver's error, a URL.
 _SECRETS = (
@@ -61,6 +61,17 @@ def run_event(
     logger.log(level, "%s", message, extra={_ATTRIBUTE: fields}, stacklevel=2)
 
 
+def deployment_event(
+    logger: logging.Logger, message: str, *, deployment: str, freshness: str, actor: str, level: int = logging.INFO
+) -> None:
+    """Log that something happened to a deployment without a run; call it once, after the commit.
+
+    `deployment` is its key, `freshness` what it is now.
+    """
+    fields = {"actor": actor, "deployment": deployment, "freshness": str(freshness)}
+    logger.log(level, "%s", message, extra={_ATTRIBUTE: fields}, stacklevel=2)
+
+
 def configure(log_format: str = "text", *, stream: TextIO | None = None) -> logging.Handler:
     """Write what Freshline logs, from INFO on, to the error stream (or another one), and nowhere else.
 
@@ -95,7 +106,7 @@ class _Formatter(logging.Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object a line: at, level, module, message, the fields of a run, exception."""
+    """One JSON object a line: at, level, module, message, the fields of a run or deployment, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -112,7 +123,7 @@ class JsonFormatter(_Formatter):
 
 
 class TextFormatter(_Formatter):
-    """Time, level, module and message, then the fields of a run as name=value; a traceback follows below."""
+    """Time, level, module and message, then the fields as name=value; a traceback follows below."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

@@ -10,6 +10,8 @@ run ──1 pipeline_run | experiment_run | … (one detail table per run type, 
  ├──< run_dependency   upstreams that a waiting run waits for
  └──< metric           latest value per name
 outbox                 what leaves: written with the change that causes it
+backfill               a range of data dates to run, in `backfill_models`
+ └──< backfill_date    one of them, with the run that it got
 """
 
 from datetime import date, datetime
@@ -63,6 +65,12 @@ class Run(SQLModel, table=True):
         ),
         sa.Index("ix_run_deployment_id_id", "deployment_id", "id"),
         sa.Index(
+            "ix_run_replay_of",
+            "replay_of",
+            sqlite_where=sa.text("replay_of IS NOT NULL"),
+            postgresql_where=sa.text("replay_of IS NOT NULL"),
+        ),
+        sa.Index(
             "ix_run_ended_at",
             "ended_at",
             sqlite_where=sa.text("ended_at IS NOT NULL"),
@@ -93,6 +101,8 @@ class Run(SQLModel, table=True):
     """The run that called or needed it."""
     retry_of: UUID | None = Field(default=None, foreign_key="run.id")
     """The ended run whose flow run was started again by hand."""
+    replay_of: UUID | None = None
+    """The completed run that it repeats on the versions that that one read; its result never becomes current."""
     generation: int = 0
     """How often its flow run had been started again by hand after its end."""
     status: str

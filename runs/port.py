@@ -8,24 +8,25 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy.engine import Row
 
 from ..deployments.gateway import FlowRunFacts, Gateway
-from ..lineage import versions
+from ..lineage import references, versions
+from ..lineage.freshness import stored_policy
 from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
-from ..storage.errors import StoreMismatch
+from ..storage.errors import Conflict, StoreMismatch
 from ..storage.filesystem import ObjectStore
 from . import contents, events, store
 from .execution import Claim, RunExecution
 from .intake import FlowCall, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms
 from .recording import RunRecording, SavedState
-from .result import Result
+from .result import Result, data_range
 from .steps import StepCount
 
 
@@ -51,7 +52,7 @@ class BodyPort(Protocol):
         ...
 
     def resolve(self, reference: str) -> UpstreamVersion:
-        """Return a version that was not declared: `refresh/other` or `refresh/other@v3`."""
+        """Return a version that was not declared: `refresh/other`, or `refresh/other@v3`, @v1.2.3, @champion."""
         ...
 
     def version(self, version_id: UUID) -> UpstreamVersion:
@@ -159,6 +160,7 @@ class DirectPort:
         self._recording = RunRecording(database)
         self._tenant_id = tenant_id
         self._store_id = store_id
+        self._policies: dict[UUID, Mapping[str, Any]] = {}
 
     def claim(self, call: FlowCall | FlowRunFacts, *, provenance: Mapping[str, str] | None = None) -> Claim:
         """Claim the run of this start of a flow's function, whoever triggered it.
@@ -181,7 +183,10 @@ class DirectPort:
                 self._check_store(connection)
 
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        return self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
+        claim = self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
+        if claim.may_start and claim.deployment.policy is not None:
+            self._policies[claim.run.id] = claim.deployment.policy
+        return claim
 
     def suspend(self, flow_run: FlowRunFacts, *, reason: str) -> None:
         """Give the worker back until the run is released; does not return."""
@@ -209,9 +214,20 @@ class DirectPort:
             }
 
     def resolve(self, reference: str) -> UpstreamVersion:
-        """Return a version that was not declared: `refresh/other` or `refresh/other@v3`."""
+        """Return a version that was not declared: `refresh/other`, or `refresh/other@v3`, @v1.2.3, @champion.
+
+        Raises:
+            InvalidInput: the text is no reference to a version.
+            NotFound: there is no such version.
+            Conflict: it was withdrawn; nothing new is built from it.
+        """
         with self._database.read() as connection:
-            version = versions.resolve(connection, reference, tenant_id=self._tenant_id)
+            version = references.resolve(connection, reference, tenant_id=self._tenant_id)
+            if version.withdrawn_at is not None:
+                raise Conflict(
+                    f"{reference} is version {version.number}, which was withdrawn ({version.withdrawn_reason}): "
+                    "read another one, or restore it"
+                )
             return self._upstream(connection, reference, version.deployment_id, version.id)
 
     def version(self, version_id: UUID) -> UpstreamVersion:
@@ -246,6 +262,11 @@ class DirectPort:
 
     def complete(self, run_id: UUID, fence: int, result: Result) -> None:
         """Publish the result and end the run."""
+        policy = self._policies.pop(run_id, None)
+        if policy is not None:
+            data_end = data_range([one for one in result.artifacts if one.publish])[1]
+            # Its calendar takes seconds to make, once per process: not while the completion holds its locks.
+            stored_policy(policy).moments(run_at=datetime.now(UTC), data_date=data_end)
         self._execution.complete(run_id, fence, result)
 
     def fail(

@@ -1,4 +1,8 @@
-"""What the records answer: runs with their metrics and inputs, deployments with their freshness."""
+"""What the records answer: runs with their metrics and inputs, deployments with their freshness.
+
+Each question is answered from one snapshot. What is asked of the graph alone is in `lineage.questions`; why
+a run ran is in `explaining`, what tells two runs apart in `comparing`.
+"""
 
 import math
 import time
@@ -9,15 +13,18 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
 
-from ..lineage import explain, registry, versions
+from ..lineage import questions, reasons, registry, versions
+from ..lineage.listing import Listing
 from ..lineage.models import Deployment, DeploymentState, Version
 from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
-from ..storage.errors import FreshlineError
+from ..storage.errors import FreshlineError, NotFound
 from ..storage.ids import parse_run_id, show_run_id
-from . import contents, events, steps, store
+from . import comparing, contents, events, explaining, steps, store
 from .models import Run, RunUsage, Step
+from .reads import RunRead, reads_of
 from .record import as_run
 from .status import RunStatus
 
@@ -26,6 +33,8 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 _POLL_S = 0.25
+_NEAREST = 100
+"""How many of the newest runs a wrong id is compared with."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,10 @@ class RunReport:
     conventions: dict[str, dict[str, Any]]
     detail: dict[str, Any]
     version: int | None
-    inputs: Sequence[versions.InputVersion]
+    inputs: Sequence[questions.InputVersion]
     """The versions that it read, down to the sources."""
+    reads: Sequence[RunRead]
+    """What its claim pinned and what its body read, role by role."""
     artifacts: Sequence[ArtifactRecord]
     steps: Sequence[Step]
     """Prefect's task runs, in the order in which they started."""
@@ -92,7 +103,7 @@ class Queries:
             NotFound: there is no such run.
         """
         with self.database.read() as connection:
-            row = store.get_run(connection, parse_run_id(run_id))
+            row = self._run(connection, run_id)
             target = connection.execute(sa.select(_DEPLOYMENT).where(_DEPLOYMENT.c.id == row.deployment_id)).one()
             metrics = contents.metrics_of(connection, [row.id])
             version = versions.version_of_run(connection, row.id)
@@ -106,7 +117,8 @@ class Queries:
                 conventions={metric.name: metric.convention for metric in metrics if metric.convention},
                 detail=detail,
                 version=version.number if version is not None else None,
-                inputs=versions.inputs_of(connection, version.id) if version is not None else [],
+                inputs=questions.inputs_of(connection, version.id) if version is not None else [],
+                reads=reads_of(connection, row.id),
                 artifacts=artifacts_of(connection, row.id),
                 steps=[Step(**step._mapping) for step in steps.steps_of(connection, [row.id])],
                 usage=RunUsage(**usage._mapping) if usage is not None else RunUsage(run_id=row.id),
@@ -136,6 +148,8 @@ class Queries:
             .order_by(_DEPLOYMENT.c.key)
         )
         with self.database.read() as connection:
+            rows = list(connection.execute(query))
+            why = reasons.sentences_of(connection, [row.id for row in rows])
             return [
                 DeploymentStatus(
                     key=row.key,
@@ -146,22 +160,80 @@ class Queries:
                     last_run_at=row.last_run_at,
                     last_stop_reason=row.last_stop_reason,
                     lapses_at=row.lapses_at,
-                    why=explain.explain(connection, row.id).sentence(),
+                    why=why[row.id],
                 )
-                for row in connection.execute(query)
+                for row in rows
             ]
 
-    def explain(self, deployment: str) -> explain.Explanation:
-        """Return why a deployment is as fresh as it is, down to the run that started it."""
+    def explain(self, deployment: str) -> reasons.Explanation:
+        """Return why a deployment is as fresh as it is, down to the runs and versions that started it.
+
+        Raises:
+            NotFound: there is no such deployment; the message has the nearest keys.
+        """
         with self.database.read() as connection:
             found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
-            return explain.explain(connection, found.id)
+            return reasons.explain(connection, found.id)
 
-    def inputs(self, reference: str, *, recursive: bool = True) -> list[versions.InputVersion]:
-        """Return what went into a version (`backtest/book` or `backtest/book@v2`), nearest first."""
+    def explain_run(self, run_id: UUID | str) -> explaining.RunExplanation:
+        """Return why a run ran, was skipped, refused, waits or failed.
+
+        Raises:
+            NotFound: there is no such run.
+        """
         with self.database.read() as connection:
-            version = versions.resolve(connection, reference, tenant_id=self.tenant_id)
-            return versions.inputs_of(connection, version.id, recursive=recursive)
+            return explaining.explain_run(connection, self._run(connection, run_id), now=self.database.now(connection))
+
+    def compare(self, run_a: UUID | str, run_b: UUID | str) -> comparing.Comparison:
+        """Return what tells two runs apart: request, inputs, code, environment, metrics, outputs.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        with self.database.read() as connection:
+            a, b = self._run(connection, run_a), self._run(connection, run_b)
+            return comparing.compare(comparing.facts_of(connection, a), comparing.facts_of(connection, b))
+
+    def inputs(self, reference: str | UUID, *, recursive: bool = True) -> Listing[questions.InputVersion]:
+        """Return what went into a version or a run, nearest first, down to the sources.
+
+        `backtest/book` is the current version, `backtest/book@v2` that one, `run-…` what a run has read: of a run that
+        has published no version, what it has pinned or read until now.
+
+        Raises:
+            InvalidInput: the text is neither a version nor a run.
+            NotFound: there is no such deployment, version or run; the message has what is near.
+        """
+        with self.database.read() as connection:
+            if questions.is_run(reference):
+                run = self._run(connection, questions.run_named(reference))
+                if run.version_id is None:
+                    reads = [(row.role, row.version_id) for row in contents.inputs_of(connection, run.id)]
+                    return questions.inputs_from(connection, reads, recursive=recursive)
+            version_id = questions.version_named(connection, reference, tenant_id=self.tenant_id)
+            return questions.inputs_of(connection, version_id, recursive=recursive)
+
+    def consumers(self, reference: str | UUID) -> Listing[questions.BuiltVersion]:
+        """Return the versions that read this one directly; a run means the version that it published."""
+        with self.database.read() as connection:
+            return questions.consumers_of(connection, self._version(connection, reference))
+
+    def impact(self, reference: str | UUID) -> questions.Impact:
+        """Return everything that was built from a version, directly or through others, and what of it is current."""
+        with self.database.read() as connection:
+            return questions.impact_of(connection, self._version(connection, reference))
+
+    def upstream(self, deployment: str, *, recursive: bool = True) -> Listing[questions.LinkedDeployment]:
+        """Return the deployments that this one reads, directly or through others, nearest first."""
+        with self.database.read() as connection:
+            found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
+            return questions.deployments_above(connection, found.id, recursive=recursive)
+
+    def downstream(self, deployment: str, *, recursive: bool = True) -> Listing[questions.LinkedDeployment]:
+        """Return the deployments that read this one, directly or through others, nearest first."""
+        with self.database.read() as connection:
+            found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
+            return questions.deployments_below(connection, found.id, recursive=recursive)
 
     def wait(self, run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
         """Return the run when it has ended.
@@ -179,6 +251,26 @@ class Queries:
             if time.monotonic() > deadline:
                 raise FreshlineError(f"{show_run_id(wanted)} is still {row.status} after {timeout_s:g} s")
             time.sleep(_POLL_S)
+
+    def _version(self, connection: Connection, reference: str | UUID) -> UUID:
+        if questions.is_run(reference):
+            self._run(connection, questions.run_named(reference))
+        return questions.version_named(connection, reference, tenant_id=self.tenant_id)
+
+    def _run(self, connection: Connection, run_id: UUID | str) -> Row[Any]:
+        """Return the row of a run of this tenant.
+
+        Raises:
+            NotFound: there is none; the message has the ids of others that look like it.
+        """
+        wanted = parse_run_id(run_id)
+        is_tenants = store.RUN.c.tenant_id == self.tenant_id
+        row = connection.execute(sa.select(store.RUN).where(store.RUN.c.id == wanted, is_tenants)).one_or_none()
+        if row is None:
+            newest = sa.select(store.RUN.c.id).where(is_tenants).order_by(store.RUN.c.id.desc()).limit(_NEAREST)
+            known = [show_run_id(one) for one in connection.execute(newest).scalars()]
+            raise NotFound("run", show_run_id(wanted), known=known)
+        return row
 
 
 def _value(metric: Any) -> float:

@@ -86,7 +86,7 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
             "code_digest": spec.code_digest,
             "secrets": sorted(secrets),
             "parameters": {**spec.parameters, **dict.fromkeys(secrets & spec.parameters.keys(), HIDDEN)},
-            "if_ready": spec.if_ready,
+            "if_ready": {str(trigger): str(word) for trigger, word in spec.if_ready.items()},
             "renamed": dict(spec.renamed),
             "on_stale": {str(trigger): str(mode) for trigger, mode in spec.on_stale.items()},
         },

@@ -81,11 +81,15 @@ def read_request(values: Mapping[str, Any]) -> RunRequest:
         raise InvalidInput(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
 
 
-def resolve_if_ready(request: RunRequest, declared: str | None) -> RunRequest:
-    """Return the request with `if_ready` as asked, else as the deployment declares, else run."""
+def resolve_if_ready(request: RunRequest, trigger: Trigger, declared: Mapping[str, str] | str | None) -> RunRequest:
+    """Return the request with `if_ready` as asked, else as the deployment declares for the trigger, else run.
+
+    What was registered by an earlier release is one word for every trigger.
+    """
     if request.if_ready is not None:
         return request
-    return request.model_copy(update={"if_ready": IfReady(declared or IfReady.RUN)})
+    word = declared.get(trigger) if isinstance(declared, Mapping) else declared
+    return request.model_copy(update={"if_ready": IfReady(word or IfReady.RUN)})
 
 
 def on_stale_for(request: RunRequest, trigger: Trigger, declared: Mapping[str, str]) -> OnStale:

@@ -33,6 +33,8 @@ class Result:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     base_version_id: UUID | None = None
     """The version that a published table was appended to."""
+    appends: bool = False
+    """A published table was appended to what was current: where that was nothing, it must be nothing still."""
     source_delayed: bool = False
     """The source had nothing new."""
     counters: Mapping[str, float] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from . import admission, creation, details, outbox, store
 from .details import Detail
 from .request import REQUEST_PARAMETERS, RunRequest, read_request, resolve_if_ready
 from .status import RunStatus
+from .version_facts import with_version_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,10 @@ class Submission:
     """Who asks."""
     kind: DeploymentKind | None = None
     """The kind that the deployment must be of; null: whatever it is."""
+    trigger: Trigger = Trigger.SUBMITTED
+    """What starts it."""
+    trigger_name: str | None = None
+    """Which one, such as the backfill that it belongs to."""
 
     def request(self) -> RunRequest:
         """Return what is asked of Freshline.
@@ -80,17 +85,19 @@ def record(connection: Connection, submission: Submission, *, tenant_id: str, no
         IdempotencyConflict: the key came with another request before.
     """
     request = submission.request()
-    target = _target(connection, submission, tenant_id)
-    facts = details.valid_detail(target.kind, submission.detail)
+    target = target_of(connection, submission, tenant_id=tenant_id)
+    named = with_version_ids(connection, target.kind, submission.detail, tenant_id=tenant_id)
+    facts = details.valid_detail(target.kind, named)
     origin = creation.Origin(
-        Trigger.SUBMITTED,
+        submission.trigger,
         submission.actor,
+        trigger_name=submission.trigger_name,
         idempotency_key=submission.idempotency_key,
         background=submission.background,
         parent_id=_parent(connection, submission),
     )
     # As it is stored: a default of the deployment's is resolved once.
-    resolved = resolve_if_ready(request, target.declaration.get("if_ready"))
+    resolved = resolve_if_ready(request, origin.trigger, target.declaration.get("if_ready"))
     decision = admission.judge(connection, target, resolved, origin.trigger, actor=origin.actor, now=now)
     created = creation.create_run(
         connection,
@@ -113,8 +120,8 @@ def record(connection: Connection, submission: Submission, *, tenant_id: str, no
     return admitted
 
 
-def _target(connection: Connection, submission: Submission, tenant_id: str) -> Row[Any]:
-    """Return the deployment that is to run, if the parameters and the kind fit it."""
+def target_of(connection: Connection, submission: Submission, *, tenant_id: str) -> Row[Any]:
+    """Return the deployment that is to run, if the parameters and the kind fit it; errors as of `record`."""
     target = registry.deployment(connection, submission.deployment, tenant_id=tenant_id)
     if submission.kind is not None and target.kind != submission.kind:
         raise InvalidInput(

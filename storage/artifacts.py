@@ -99,8 +99,8 @@ class ArtifactRecord:
 
     @property
     def last_data_date(self) -> date | None:
-        """Largest data date of the table; none when it has none."""
-        return self.stored.last_data_date if isinstance(self.stored, StoredTable) else None
+        """Largest data date of the table, or the one that was stated; none when there is none."""
+        return self.stored.last_data_date
 
     def stored_table(self) -> StoredTable:
         """Return where the table is.
@@ -131,7 +131,7 @@ def insert_artifacts(
     now: datetime,
     since: datetime | None = None,
 ) -> None:
-    """Record the artifacts of an owner and take up their objects, condemned ones too.
+    """Record the artifacts of an owner and take up their objects, condemned ones too; not what is only referenced.
 
     `since` is when the owner began to write, by the database's clock: an object that garbage collection had deleted
     before that is known to have been uploaded anew. Without it, any object deleted lately is refused.
@@ -148,6 +148,8 @@ def insert_artifacts(
         artifact_id = new_id()
         rows.append(_row_of(artifact_id, owner_id, artifact, now))
         stored = artifact.stored
+        if stored.root is not None:
+            continue  # not ours: nothing here may condemn and delete it
         parts: Sequence[Fragment | StoredFile] = stored.fragments if isinstance(stored, StoredTable) else [stored]
         for position, part in enumerate(parts):
             objects[part.name] = {"name": part.name, "sha256": part.sha256, "size_bytes": part.size_bytes}

@@ -22,6 +22,14 @@ class Guard(StrEnum):
     """Event numbers come from the run's row, in the statement that changes it."""
     LOCK_ORDER = "lock_order"
     """States are locked in the order of their ids."""
+    POINTER_FENCE = "pointer_fence"
+    """The current version is that of whoever pinned its inputs last, whoever completes last."""
+    BASE = "base"
+    """What continues a version becomes current only while that one is."""
+    CLEARING = "clearing"
+    """A cause is removed in the transaction that removes its reason."""
+    SELF = "self"
+    """What a deployment reads of itself is no edge: it is not made stale by its own next version."""
 
 
 _watcher: Callable[[str], None] | None = None

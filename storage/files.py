@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from .errors import InvalidInput, NotFound, ObjectCorrupt
+from .errors import InvalidInput, NotFound
 from .filesystem import ObjectStore
 from .ids import new_id
+from .referenced import store_of
 from .stored import StoredFile, object_name
 
 _CHUNK_BYTES = 1024 * 1024
@@ -97,6 +98,12 @@ def _open_local(path: Path) -> BinaryIO:
 
 
 def _copy_checked(store: ObjectStore, stored: StoredFile, target: BinaryIO) -> None:
+    if stored.root is not None and not stored.sha256:
+        raise InvalidInput(
+            f"{stored.root} cannot be read through Freshline: its digest was stated by whoever published it, so there "
+            "is nothing to check its bytes against. Read it by its URI"
+        )
+    store = store_of(store, stored)
     size_bytes = store.size_bytes(stored.name)
     if size_bytes == stored.size_bytes:
         sha256, size_bytes = _copy(store.read_chunks(stored.name), target)
@@ -105,9 +112,7 @@ def _copy_checked(store: ObjectStore, stored: StoredFile, target: BinaryIO) -> N
         fact = f"its sha256 is {sha256}"
     else:
         fact = f"it has {size_bytes:,} bytes, {stored.size_bytes:,} were written"
-    raise ObjectCorrupt(
-        f"{store.url_of(stored.name)} is damaged: {fact}. Restore the object from a copy, or run again what wrote it"
-    )
+    raise store.corrupt(stored.name, fact)
 
 
 def _copy(chunks: Iterable[bytes], target: BinaryIO) -> tuple[str, int]:

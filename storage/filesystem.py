@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from . import local_disk
-from .errors import ArtifactError, FreshlineError, InvalidInput, ObjectMissing
+from .errors import ArtifactError, FreshlineError, InvalidInput, ObjectCorrupt, ObjectMissing
 from .ids import new_id
 
 OBJECTS = "objects/"
@@ -83,6 +83,11 @@ class ObjectStore:
     def local_root(self) -> Path | None:
         """The root as a local directory, or none when the store is not on a local disk."""
         return Path(self._root) if self.protocol == "file" else None
+
+    @property
+    def is_mappable(self) -> bool:
+        """True when objects may be mapped into memory: they are on a local disk, and never change in place."""
+        return self.protocol == "file"
 
     def path_of(self, name: str) -> str:
         """Return the path of an object as the fsspec file system wants it."""
@@ -249,14 +254,18 @@ class ObjectStore:
         except FileNotFoundError as error:
             if verb == "write" or name is None:
                 raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}") from None
-            raise ObjectMissing(
-                f"{target} is not there, though a record names it: restore it, or run again what wrote it"
-            ) from None
+            raise self._missing(target) from None
         except Exception as error:  # each driver has errors of its own
             raise ArtifactError(f"cannot {verb} {target}: {self._without_secrets(error)}. {self._advice()}") from None
 
+    def corrupt(self, name: str, fact: str) -> ObjectCorrupt:
+        """Return the error that an object is not what was written; the fact shows it."""
+        return ObjectCorrupt(
+            f"{self.url_of(name)} is damaged: {fact}. Restore the object from a copy, or run again what wrote it"
+        )
+
     def __repr__(self) -> str:
-        return f"ObjectStore({self.url!r})"
+        return f"{type(self).__name__}({self.url!r})"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_filesystem": None}
@@ -297,6 +306,9 @@ class ObjectStore:
             return fsspec.filesystem(self.protocol, **options)
         except (ImportError, ValueError) as error:
             raise ArtifactError(f"cannot open {self.url}: {self._without_secrets(error)}") from None
+
+    def _missing(self, target: str) -> ObjectMissing:
+        return ObjectMissing(f"{target} is not there, though a record names it: restore it, or run again what wrote it")
 
     def _advice(self) -> str:
         if self.protocol == "file":

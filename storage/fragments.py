@@ -23,7 +23,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from .digest import file_sha256
-from .errors import ArtifactError, FreshlineError, NotStorable, ObjectCorrupt
+from .errors import ArtifactError, FreshlineError, NotStorable
 from .filesystem import ObjectStore
 from .stored import Fragment, object_name
 
@@ -65,6 +65,24 @@ def write_fragments(
         if writer is not None:
             with suppress(OSError, pa.ArrowException):  # the file goes with its directory
                 writer.close()
+
+
+def describe_fragment(path: Path, *, rows: int, name: str | None = None) -> Fragment:
+    """Return the record of a local Parquet file, under the name of its sha256 unless another one is given."""
+    sha256, size_bytes = file_sha256(path)
+    with path.open("rb") as file:
+        file.seek(-_FOOTER_END_BYTES, os.SEEK_END)
+        footer_bytes = int.from_bytes(file.read(4), "little") + _FOOTER_END_BYTES
+        file.seek(-footer_bytes, os.SEEK_END)
+        footer_sha256 = hashlib.sha256(file.read()).hexdigest()
+    return Fragment(
+        name=object_name(sha256, ".parquet") if name is None else name,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        rows=rows,
+        footer_bytes=footer_bytes,
+        footer_sha256=footer_sha256,
+    )
 
 
 def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -180,20 +198,20 @@ def _at_once(read: Callable[[Fragment], T], fragments: Sequence[Fragment]) -> li
 
 def _whole_bytes(store: ObjectStore, fragment: Fragment) -> pa.Buffer:
     _check_size(store, fragment)
-    if store.local_root is None:
-        content = pa.py_buffer(store.read_bytes(fragment.name))
-    else:
+    if store.is_mappable:
         content = pa.memory_map(store.path_of(fragment.name)).read_buffer()
+    else:
+        content = pa.py_buffer(store.read_bytes(fragment.name))
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != fragment.sha256:
-        raise _corrupt(store, fragment.name, f"its sha256 is {sha256}")
+        raise store.corrupt(fragment.name, f"its sha256 is {sha256}")
     return content
 
 
 def _check_size(store: ObjectStore, fragment: Fragment) -> None:
     size_bytes = store.size_bytes(fragment.name)
     if size_bytes != fragment.size_bytes:
-        raise _corrupt(store, fragment.name, f"it has {size_bytes:,} bytes, {fragment.size_bytes:,} were written")
+        raise store.corrupt(fragment.name, f"it has {size_bytes:,} bytes, {fragment.size_bytes:,} were written")
 
 
 def _check_footer(store: ObjectStore, fragment: Fragment) -> None:
@@ -202,13 +220,7 @@ def _check_footer(store: ObjectStore, fragment: Fragment) -> None:
     footer = store.read_bytes(fragment.name, start=start, end=fragment.size_bytes)
     sha256 = hashlib.sha256(footer).hexdigest()
     if sha256 != fragment.footer_sha256:
-        raise _corrupt(store, fragment.name, f"the sha256 of its footer is {sha256}")
-
-
-def _corrupt(store: ObjectStore, name: str, fact: str) -> ObjectCorrupt:
-    return ObjectCorrupt(
-        f"{store.url_of(name)} is damaged: {fact}. Restore the object from a copy, or run again what wrote it"
-    )
+        raise store.corrupt(fragment.name, f"the sha256 of its footer is {sha256}")
 
 
 @contextmanager
@@ -233,25 +245,12 @@ def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def _close_and_put(store: ObjectStore, writer: pq.ParquetWriter, path: Path, rows: int) -> Fragment:
     with _writing(store):
         writer.close()
-    sha256, size_bytes = file_sha256(path)
-    with path.open("rb") as file:
-        file.seek(-_FOOTER_END_BYTES, os.SEEK_END)
-        footer_bytes = int.from_bytes(file.read(4), "little") + _FOOTER_END_BYTES
-        file.seek(-footer_bytes, os.SEEK_END)
-        footer_sha256 = hashlib.sha256(file.read()).hexdigest()
-    name = object_name(sha256, ".parquet")
-    store.put_file(path, name, consume=True)
-    return Fragment(
-        name=name,
-        sha256=sha256,
-        size_bytes=size_bytes,
-        rows=rows,
-        footer_bytes=footer_bytes,
-        footer_sha256=footer_sha256,
-    )
+    fragment = describe_fragment(path, rows=rows)
+    store.put_file(path, fragment.name, consume=True)
+    return fragment
 
 
 def _arrow_filesystem(store: ObjectStore) -> pyarrow.fs.FileSystem:
     if store.local_root is not None:
-        return pyarrow.fs.LocalFileSystem(use_mmap=True)
+        return pyarrow.fs.LocalFileSystem(use_mmap=store.is_mappable)
     return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store.filesystem))

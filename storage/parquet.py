@@ -5,8 +5,9 @@ those of the base. Owns how rows become fragments and how they become the table 
 """
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -18,12 +19,14 @@ import pyarrow.parquet as pq
 
 from .batches import TableLike, check_schema, open_batches
 from .categories import Categories, restore_columns
-from .digest import BLOCK_ROWS, TableDigest
-from .errors import InvalidInput, NotFound, NotStorable
+from .data_dates import DataDates
+from .digest import BLOCK_ROWS, LogicalDigest, TableDigest
+from .errors import InvalidInput, NotFound
 from .filesystem import ObjectStore
 from .fragments import open_dataset, read_tail, read_whole, reading, row_groups, write_fragments
 from .plain import plain_batch, plain_schema
-from .stored import StoredTable
+from .referenced import store_of
+from .stored import REFERENCED_FORMAT, Fragment, StoredTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,44 +59,49 @@ def write_table(
     schema = base.to_arrow_schema() if base else stream.schema
     plain = plain_schema(schema)
     check_schema(plain, stream.schema)
+    if base and base.root is not None:
+        raise InvalidInput(f"{base.root} is only referenced: nothing can be appended to it; write the whole table")
     if base and data_date not in (None, base.data_date):
         raise InvalidInput(f"the table's data date is {base.data_date!r} and stays so; {data_date!r} cannot replace it")
-    days = _Days(plain, base.data_date if base else data_date, base)
+    days = DataDates(plain, base.data_date if base else data_date, base)
     categories = Categories(schema, base.categories if base else None)
     digest = _resume_digest(store, plain, base)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in stream.batches:
-            check_schema(plain, batch.schema)
-            categories.observe(batch)
-            converted = plain_batch(batch, plain)
-            days.observe(converted)
-            yield converted
-
     def digested(executor: ThreadPoolExecutor) -> Iterator[pa.Table]:
         # sha256 and the Parquet encoder leave Python's lock: one core hashes a row group while another encodes it.
-        for group in row_groups(batches(), plain):
+        for group in row_groups(_observed(stream.batches, plain, categories, days), plain):
             hashing = executor.submit(digest.update, group)
             yield group
             hashing.result()
 
     with store.staging() as directory, ThreadPoolExecutor(1) as executor:
         added = tuple(write_fragments(store, digested(executor), plain, directory))
-    logical = digest.result()
     fragments = (*(base.fragments if base else ()), *added)
-    return StoredTable(
-        digest=logical.sha256,
-        rows=logical.rows,
-        size_bytes=sum(fragment.size_bytes for fragment in fragments),
-        schema=logical.schema,
-        arrow_schema=base64.b64encode(schema.serialize()).decode("ascii"),
-        fragments=fragments,
-        blocks=logical.blocks,
-        categories=categories.to_record(),
-        data_date=days.column,
-        first_data_date=days.first,
-        last_data_date=days.last,
-    )
+    return _record(schema, digest.result(), fragments, categories, days)
+
+
+def refer_to_table(
+    data: TableLike, fragments: Iterable[Fragment], *, root: str, data_date: str | None = None
+) -> StoredTable:
+    """Return the record of a table whose Parquet files lie elsewhere, below `root`: nothing is written.
+
+    Args:
+        data: its rows, as in `write_table`, from these files in their order; read once, in a stream.
+        fragments: the files; looked at when the rows have been read.
+        root: URL of the file, or of the folder that the names of the fragments are relative to.
+        data_date: name of the date or timestamp column that says which day a row speaks of.
+
+    Raises:
+        NotStorable: a name, type or value that Freshline cannot read back; the message names the column.
+        InvalidInput: the data date is no column of dates.
+    """
+    stream = open_batches(data)
+    plain = plain_schema(stream.schema)
+    days, categories, digest = DataDates(plain, data_date), Categories(stream.schema), TableDigest(plain)
+    for batch in _observed(stream.batches, plain, categories, days):
+        digest.update(batch)
+    stored = _record(stream.schema, digest.result(), tuple(fragments), categories, days)
+    return replace(stored, root=root, format=REFERENCED_FORMAT)
 
 
 def read_table(
@@ -122,6 +130,7 @@ def read_table(
         ObjectMissing: an object is gone.
         ObjectCorrupt: an object's bytes are not those that were written.
     """
+    store = store_of(store, stored)
     schema = _projected(stored, columns)
     plain = plain_schema(stored.to_arrow_schema())
     if columns is None and where is None and until is None:
@@ -158,6 +167,7 @@ def scan(
     The columns are in plain form (dictionaries decoded). Each object's presence, size and number of rows is checked
     now, each page's checksum when it is read; damage found then is an Arrow error. Errors otherwise as `read_table`.
     """
+    store = store_of(store, stored)
     dataset = open_dataset(store, stored.fragments, plain_schema(stored.to_arrow_schema()))
     condition = _condition(stored, where, until)
     return dataset if condition is None else dataset.filter(condition)
@@ -169,36 +179,38 @@ def index_columns(stored: StoredTable) -> tuple[str, ...]:
     return tuple(name for name in notes.get("index_columns", ()) if isinstance(name, str))
 
 
-class _Days:
-    """The data dates of the rows, while they pass."""
-
-    def __init__(self, schema: pa.Schema, column: str | None, base: StoredTable | None) -> None:
-        self.column = column
-        self.first: date | None = base.first_data_date if base else None
-        self.last: date | None = base.last_data_date if base else None
-        if column is not None:
-            _check_data_date(schema, column)
-
-    def observe(self, batch: pa.RecordBatch) -> None:
-        if self.column is None or not batch.num_rows:
-            return
-        values = batch.column(self.column)
-        if values.null_count:
-            raise NotStorable(
-                f"the data date {self.column!r} is null in {values.null_count:,} rows: fill them in or drop them"
-            )
-        extremes = pc.min_max(values).as_py()
-        first, last = (value.date() if isinstance(value, datetime) else value for value in extremes.values())
-        self.first = first if self.first is None else min(self.first, first)
-        self.last = last if self.last is None else max(self.last, last)
+def _observed(
+    batches: Iterable[pa.RecordBatch], plain: pa.Schema, categories: Categories, days: DataDates
+) -> Iterator[pa.RecordBatch]:
+    """Yield the batches in plain form, when their categories and data dates have been noted."""
+    for batch in batches:
+        check_schema(plain, batch.schema)
+        categories.observe(batch)
+        converted = plain_batch(batch, plain)
+        days.observe(converted)
+        yield converted
 
 
-def _check_data_date(schema: pa.Schema, column: str) -> None:
-    if column not in schema.names:
-        raise NotFound("column (named as the data date)", column, known=schema.names)
-    kind = schema.field(column).type
-    if not (pa.types.is_date32(kind) or pa.types.is_timestamp(kind)):
-        raise InvalidInput(f"the data date {column!r} is of type {kind}: make it a date or a timestamp")
+def _record(
+    schema: pa.Schema,
+    logical: LogicalDigest,
+    fragments: tuple[Fragment, ...],
+    categories: Categories,
+    days: DataDates,
+) -> StoredTable:
+    return StoredTable(
+        digest=logical.sha256,
+        rows=logical.rows,
+        size_bytes=sum(fragment.size_bytes for fragment in fragments),
+        schema=logical.schema,
+        arrow_schema=base64.b64encode(schema.serialize()).decode("ascii"),
+        fragments=fragments,
+        blocks=logical.blocks,
+        categories=categories.to_record(),
+        data_date=days.column,
+        first_data_date=days.first,
+        last_data_date=days.last,
+    )
 
 
 def _resume_digest(store: ObjectStore, plain: pa.Schema, base: StoredTable | None) -> TableDigest:

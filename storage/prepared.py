@@ -56,7 +56,7 @@ class Session:
     def query(self, text: bytes) -> pq.abc.PGresult:
         """Run statements without parameters in one round trip; return the result of the last one."""
         self._pgconn.send_query(text)
-        results = self._connection.wait(generators.execute(self._pgconn))
+        results: list[pq.abc.PGresult] = self._connection.wait(generators.execute(self._pgconn))
         for result in results:
             self._check(result)
         return results[-1]
@@ -84,7 +84,7 @@ class Session:
         return self._adapters.load_rows(0, result.ntuples, tuple)
 
     def _answer(self) -> pq.abc.PGresult:
-        result = self._connection.wait(generators.execute(self._pgconn))[-1]
+        result: pq.abc.PGresult = self._connection.wait(generators.execute(self._pgconn))[-1]
         self._check(result)
         return result
 

@@ -77,7 +77,8 @@ class Statement:
 
     def rows(self, connection: Connection, **parameters: Any) -> list[Any]:
         """Run it and return its rows, in the database's order; their columns are attributes."""
-        return self._for(connection).fetch(connection, parameters)
+        found: list[Any] = self._for(connection).fetch(connection, parameters)
+        return found
 
     def first(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return its first row, or None."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FORMAT = 1
+_NEWEST_FORMAT = REFERENCED_FORMAT = 2
+"""Of records of what lies elsewhere: a program that would look for it in the store refuses to read them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Fragment:
     """One Parquet object: consecutive rows of a table."""
 
     name: str
-    """Name of the object, relative to the store's root."""
+    """Name of the object, relative to the store's root, or to the table's; empty: the root is the object."""
     sha256: str
     """sha256 of its bytes, hexadecimal."""
     size_bytes: int
@@ -61,7 +63,9 @@ class StoredTable:
     first_data_date: date | None = None
     """Smallest data date; none when there is no such column, or no row."""
     last_data_date: date | None = None
-    """Largest data date."""
+    """Largest data date, or a later one that its publisher stated."""
+    root: str | None = None
+    """URL of the file or folder that is referenced where it is; null: the fragments lie in the store."""
     format: int = _FORMAT
     """Version of this record's own form."""
 
@@ -97,10 +101,14 @@ class StoredFile:
     name: str
     """Name of the object, relative to the store's root; the name that the user gave is elsewhere."""
     sha256: str
-    """sha256 of its bytes, hexadecimal."""
+    """sha256 of its bytes, hexadecimal; empty when nobody has read them."""
     size_bytes: int
     media_type: str
     """As in HTTP, such as `text/html`."""
+    last_data_date: date | None = None
+    """The day that it speaks of, when its publisher stated one."""
+    root: str | None = None
+    """URL of the file that is referenced where it is; null: the object lies in the store."""
     format: int = _FORMAT
     """Version of this record's own form."""
 
@@ -157,6 +165,8 @@ def _load(record: type[T], text: str | bytes) -> T:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the text"
         raise InvalidInput(f"not the record of a {record.__name__}: {place}: {first['msg']}") from None
-    if loaded.format > _FORMAT:
-        raise InvalidInput(f"the record has format {loaded.format}; this program reads {_FORMAT}: upgrade Freshline")
+    if loaded.format > _NEWEST_FORMAT:
+        raise InvalidInput(
+            f"the record has format {loaded.format}; this program reads {_NEWEST_FORMAT}: upgrade Freshline"
+        )
     return cast(T, loaded)

@@ -103,3 +103,5 @@ class Trigger(StrEnum):
     """A range of data dates that was asked for."""
     SUBFLOW = "subflow"
     """Another flow called this one."""
+    PUBLISH = "publish"
+    """Somebody published a version of an external resource."""

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from freshline.deployments.gateway import (
     ENDED_STATES,
+    ArtifactFacts,
     DeploymentFacts,
     Execution,
     FlowRunFacts,
@@ -404,6 +405,16 @@ class FakeGateway:
         with self._call("write_markdown_artifact"):
             return self._write("markdown", key, markdown, description, flow_run_id)
 
+    def read_artifacts(self, flow_run_ids: Iterable[UUID], *, prefix: str) -> list[ArtifactFacts]:
+        with self._call("read_artifacts"):
+            _check_artifact_key(prefix)
+            wanted = set(flow_run_ids)
+            return [
+                ArtifactFacts(id=made, key=one.key, flow_run_id=one.flow_run_id, data=one.data)
+                for made, one in self.artifacts.items()
+                if one.flow_run_id in wanted and one.flow_run_id is not None and one.key.startswith(prefix)
+            ]
+
     def current_flow_run(self) -> FlowRunFacts | None:
         return self._flow_runs.get(self._current) if self._current is not None else None
 
@@ -491,11 +502,15 @@ class FakeGateway:
         return self._put(replace(changed, ended_at=now if changed.has_ended else None))
 
     def _write(self, kind: str, key: str, data: Any, description: str | None, flow_run_id: UUID | None) -> UUID:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
-            raise InvalidInput(f"{key!r} is no key for a Prefect artifact; use a-z, 0-9 and dashes")
+        _check_artifact_key(key)
         made = uuid4()
         self.artifacts[made] = Artifact(key, kind, data, description, flow_run_id or self._current)
         return made
+
+
+def _check_artifact_key(key: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
+        raise InvalidInput(f"{key!r} is no key for a Prefect artifact; use a-z, 0-9 and dashes")
 
 
 class Suspension(BaseException):

@@ -17,21 +17,31 @@ EXIT_REFUSED = 3
 EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
+    "alias": ("versions", "Name versions with aliases, such as champion."),
+    "backfill": ("redo", "Run a deployment for a range of data dates."),
     "cancel": ("running", "Ask for the end of a run."),
+    "compare": ("tracing", "Say what tells two runs apart."),
     "db": ("store", "Look after the database of records."),
     "demo": ("demo", "Run the whole chain on real prices, on this machine."),
     "deploy": ("catalogue", "Check prefect.yaml, deploy it with Prefect and register it."),
-    "explain": ("asking", "Say why a deployment is stale, or why a run ended as it did."),
+    "expiring": ("expiring", "Show which versions cease to hold by a moment."),
+    "explain": ("tracing", "Say why a deployment is stale, or why a run ended as it did."),
     "init": ("catalogue", "Add resource blocks to the prefect.yaml that you have."),
-    "lineage": ("asking", "Show what went into a version, down to the sources."),
+    "label": ("versions", "Give a version its label, such as v1.2.3."),
+    "lineage": ("tracing", "Show what went into a version, or what was built from it."),
     "pause": ("running", "Ask a running run to pause."),
+    "publish": ("publish", "Give a version to what Prefect does not run."),
     "reconcile": ("stack", "Dispatch and reconcile, without anything else."),
+    "replay": ("redo", "Run again on what a run read, and compare."),
+    "restore": ("versions", "Take the withdrawal of a version back."),
     "resume": ("running", "Let a paused run go on."),
     "runs": ("asking", "List runs, newest first."),
     "show": ("asking", "Show one run: metrics, inputs, steps, artifacts, events."),
     "status": ("asking", "Show every deployment with its freshness."),
     "submit": ("running", "Run a deployment."),
     "up": ("stack", "Start everything on this machine: Prefect, a worker, dispatcher and reconciler."),
+    "versions": ("versions", "List the versions of a deployment, or show one."),
+    "withdraw": ("versions", "Declare a version wrong."),
 }
 """Name -> (module, one line of help): the help needs no import."""
 

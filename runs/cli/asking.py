@@ -1,13 +1,12 @@
-"""Questions: status, runs, show, lineage, explain."""
+"""Questions about runs and deployments as they are: status, runs, show."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
-from ...storage.errors import NotFound
 from ...storage.ids import show_run_id
-from .output import console, inputs_table, json_option, print_json, reasons_tree, seconds_of, table
+from .output import console, inputs_table, json_option, print_json, seconds_of, table
 from .output import show as show_value
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def show(*, run: str, as_json: bool) -> None:
     units = {name: convention.get("unit") for name, convention in report.conventions.items()}
     metrics = ((name, value, units.get(name)) for name, value in report.metrics.items())
     out.print(table("Metrics", ("name", "value", "unit"), metrics))
+    reads = ((one.role, one.key, _number(one.pinned), _number(one.read), one.agreement) for one in report.reads)
+    out.print(table("Pinned and read", ("role", "deployment", "pinned", "read", "agreement"), reads))
     out.print(inputs_table("Inputs, down to the sources", report.inputs))
     if report.steps:
         columns = ("step", "status", "attempt", "started", "took", "counters", "message")
@@ -102,6 +103,10 @@ def show(*, run: str, as_json: bool) -> None:
     artifacts = ((item.name, item.kind, item.rows, item.size_bytes, item.digest[:12]) for item in report.artifacts)
     out.print(table("Artifacts", ("name", "kind", "rows", "bytes", "digest"), artifacts))
     out.print(table("Events", ("#", "kind", "facts"), ((seq, event.kind, event.payload()) for seq, event in log)))
+
+
+def _number(version: int | None) -> str | None:
+    return f"v{version}" if version is not None else None
 
 
 def _steps_title(usage: "RunUsage") -> str:
@@ -116,43 +121,3 @@ def _step_cells(step: "Step") -> tuple[object, ...]:
 
 def _pairs(counters: Mapping[str, float]) -> str | None:
     return ", ".join(f"{name} {show_value(value)}" for name, value in sorted(counters.items())) or None
-
-
-@click.command()
-@click.argument("version")
-@click.option("--direct", is_flag=True, help="Only what was read directly.")
-@json_option
-def lineage(*, version: str, direct: bool, as_json: bool) -> None:
-    """Show what went into a VERSION (backtest/book, or backtest/book@v2), down to the sources."""
-    inputs = _queries().inputs(version, recursive=not direct)
-    if as_json:
-        print_json(inputs)
-        return
-    console().print(inputs_table(f"What went into {version}", inputs))
-
-
-@click.command()
-@click.argument("subject")
-@json_option
-def explain(*, subject: str, as_json: bool) -> None:
-    """Say why SUBJECT is as it is: a deployment (backtest/book) or a run (run-…)."""
-    queries = _queries()
-    if "/" in subject:
-        explanation = queries.explain(subject)
-        if as_json:
-            print_json(explanation)
-        else:
-            console().print(reasons_tree(explanation))
-        return
-    run = queries.report(subject).run
-    if run.decision is None:
-        raise NotFound("decision of the gate on", show_run_id(run.id))
-    if as_json:
-        print_json({"status": run.status, "stop_reason": run.stop_reason, "decision": run.decision})
-        return
-    out = console()
-    out.print(f"{show_run_id(run.id)} is {run.status} ({run.stop_reason or 'under way'}): {run.decision['reason']}")
-    columns = ("role", "deployment", "freshness", "version", "data until", "reason")
-    keys = ("role", "deployment", "freshness", "version", "data_end", "reason")
-    rows = ([upstream[key] for key in keys] for upstream in run.decision["upstreams"])
-    out.print(table("What the gate saw", columns, rows))

@@ -15,7 +15,7 @@ from .output import console, inputs_table, reasons_tree, seconds_of, show, table
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ...lineage.versions import InputVersion
+    from ...lineage.questions import InputVersion
     from ..demo import FirstPass, SecondPass
     from ..embedded import Embedded
     from ..models import Run

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ...lineage.explain import Explanation
-    from ...lineage.versions import InputVersion
+    from ...lineage.questions import InputVersion
+    from ...lineage.reasons import Explanation
     from ..models import Run
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 _PIPED_WIDTH = 160
+_TREE_DEPTH, _TREE_LINES = 12, 60
+"""How deep and how long a tree of reasons is shown: a chain may have thousands of links."""
 
 _STYLE = {
     "ready": "green",
@@ -58,9 +60,9 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(Text(column), overflow="fold")
     for row in rows:
         # As Text: a name with [brackets] is data, not markup.
         made.add_row(*(Text(show(cell), style=_STYLE.get(show(cell), "")) for cell in row))
@@ -108,27 +110,28 @@ def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
 
 
 def reasons_tree(explanation: "Explanation") -> Any:
-    """Return the chain of reasons as a tree; what stands behind a deployment is shown once."""
+    """Return the chain of reasons as a tree; what stands behind a deployment is shown once, and not without end."""
     from rich.text import Text
     from rich.tree import Tree
 
-    shown: set[str] = set()
-
-    def grow(branch: Tree, reasons: Iterable[Any]) -> None:
-        for reason in reasons:
-            sentence = reason.sentence()
-            if not reason.because:
-                by = f" (by {show_run_id(reason.origin_run_id)})" if reason.origin_run_id is not None else ""
-                branch.add(Text(sentence + by))
-            elif reason.upstream in shown:
-                branch.add(Text(f"{sentence}, as above"))
-            else:
-                shown.add(reason.upstream)
-                grow(branch.add(Text(sentence)), reason.because)
-
     freshness = explanation.freshness.value
     root = Tree(Text.assemble(f"{explanation.key} is ", (freshness, _STYLE.get(freshness, ""))))
-    grow(root, explanation.reasons)
+    branches, told, left_out = [root], set(), 0
+    for shown, (depth, reason) in enumerate(explanation.lines()):
+        if depth >= _TREE_DEPTH or shown >= _TREE_LINES:
+            left_out += 1
+            continue
+        sentence = reason.sentence()
+        if reason.because and reason.upstream in told:
+            sentence += ", as above"
+        elif reason.because:
+            told.add(reason.upstream)
+        elif reason.origin_run_id is not None and reason.kind != "upstream_stale":
+            sentence += f" (by {show_run_id(reason.origin_run_id)})"
+        del branches[depth + 1 :]
+        branches.append(branches[depth].add(Text(sentence)))
+    if left_out:
+        root.add(Text(f"and {left_out:,} reasons more, of deployments further up"))
     return root
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from freshline.lineage.explain import Explanation
+from freshline.lineage.reasons import Explanation
 from freshline.runs.demo import CATALOGUE
 from freshline.runs.embedded import Embedded, embedded
 from freshline.runs.models import Run

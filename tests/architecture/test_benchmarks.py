@@ -72,7 +72,14 @@ def test_unusable_variable_is_one_line_and_code_2(variable, value, said):
 
 def test_nothing_asked_for_is_every_work_with_its_own_rounds():
     works, rounds = asked({})
-    assert [work.name for work in works] == ["run_life_sqlite", "run_life_postgres", "submit_postgres", "flow_overhead"]
+    assert [work.name for work in works] == [
+        "run_life_sqlite",
+        "run_life_postgres",
+        "submit_postgres",
+        "flow_overhead",
+        "inputs_of_a_run",
+        "propagation",
+    ]
     assert rounds is None
 
 

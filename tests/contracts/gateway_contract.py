@@ -333,6 +333,25 @@ class GatewayContract:
         assert data[1]["when"] == str(made.created_at)
         assert world.artifact(text) == ("markdown", "link", "[page](http://x)", made.id)
 
+    def test_artifacts_of_flow_runs_are_read_by_the_beginning_of_their_key(self, world: World) -> None:
+        made, other, bare = world.create(), world.create(), world.create()
+        world.gateway.write_markdown_artifact("gate-prices", "first", flow_run_id=made.id)
+        world.gateway.write_markdown_artifact("gate-prices", "second", flow_run_id=made.id)
+        world.gateway.write_markdown_artifact("gate-book", "third", flow_run_id=other.id)
+        world.gateway.write_markdown_artifact("my-gate", "no", flow_run_id=made.id)
+        found = world.gateway.read_artifacts([made.id, other.id, bare.id, uuid4()], prefix="gate-")
+        assert sorted((one.key, one.data) for one in found) == [
+            ("gate-book", "third"),
+            ("gate-prices", "first"),
+            ("gate-prices", "second"),
+        ]
+        assert {one.flow_run_id for one in found} == {made.id, other.id}
+        assert world.gateway.read_artifacts([], prefix="gate-") == []
+
+    def test_artifacts_are_not_read_by_a_pattern(self, world: World) -> None:
+        with pytest.raises(InvalidInput, match="no key for a Prefect artifact"):
+            world.gateway.read_artifacts([], prefix="%")
+
     def test_current_flow_run_outside_of_a_flow_is_none(self, world: World) -> None:
         assert world.gateway.current_flow_run() is None
         assert world.gateway.current_execution() is None

@@ -21,7 +21,7 @@ from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import Claim, RunExecution
 from freshline.runs.intake import FlowCall
 from freshline.runs.port import DirectPort
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.runs.result import Read, Result
 from freshline.runs.service import RunExecutionService
 from freshline.runs.status import RunStatus

@@ -19,7 +19,7 @@ from freshline.runs.author_events import AuthorEvent
 from freshline.runs.dispatcher import Dispatcher
 from freshline.runs.execution import RunExecution
 from freshline.runs.port import DirectPort
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.runs.service import RunExecutionService
 from freshline.runs.status import LEASED, RunStatus, sources_of
 from freshline.storage.database import Database

@@ -272,8 +272,10 @@ def shown_calls() -> list[str]:
 @pytest.mark.parametrize("call", shown_calls())
 def test_calls_that_a_page_shows_are_understood(call: str) -> None:
     words_ = shlex.split(call)[1:]
-    name = " ".join(words_[:2]) if words_[0] == "db" else words_[0]
-    arguments = words_[len(name.split()) :]
+    # A group's command has two words; where one may be left out, it is `start`.
+    spelled = [name for name in (" ".join(words_[:2]), words_[0]) if name in dict(commands())]
+    name = spelled[0] if spelled else f"{words_[0]} start"
+    arguments = words_[len(name.split()) :] if spelled else words_[1:]
     if arguments or not [item for item in dict(commands())[name].params if item.required]:
         dict(commands())[name].make_context(name, arguments)
 

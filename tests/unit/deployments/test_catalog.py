@@ -48,7 +48,13 @@ deployments:
       if_ready: skip
   - name: fit
     entrypoint: MODULE.training
-    resource: {name: alpha, kind: model, runs: training, upstream: {x: refresh/momentum}, on_stale: refresh}
+    resource:
+      name: alpha
+      kind: model
+      runs: training
+      upstream: {x: refresh/momentum}
+      on_stale: refresh
+      if_ready: {schedule: skip}
 """
 
 
@@ -83,10 +89,11 @@ def test_catalog_reads_every_key(project: Project) -> None:
         ("other", "refresh/registered-elsewhere", EdgeKind.DATA),
     ]
     assert momentum.on_stale == {Trigger.MANUAL: OnStale.REFUSE, Trigger.SCHEDULE: OnStale.WAIT}
-    assert momentum.if_ready is IfReady.SKIP
+    assert momentum.if_ready == dict.fromkeys(Trigger, IfReady.SKIP)
 
     assert alpha.prefect_name == "training/fit"
     assert alpha.on_stale == dict.fromkeys(Trigger, OnStale.REFRESH)
+    assert alpha.if_ready == {Trigger.SCHEDULE: IfReady.SKIP}
 
 
 def test_catalog_get_finds_by_key_and_prefect_name_and_suggests(project: Project) -> None:

@@ -34,7 +34,7 @@ class Port:
         self.call = call
         run = _Row(
             id=uuid4(), fence=1, attempt=1, status=self.status, request={}, base_version_id=None, stop_reason="x",
-            error_message="refresh/prices is stale", heartbeat_at=START,
+            error_message="refresh/prices is stale", heartbeat_at=START, decision=None,
         )  # fmt: skip
         deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration={})
         return Claim(run, deployment, None, may_start=self.status == "running")

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from freshline.lineage import explain, graph, registry, versions
+from freshline.lineage import graph, questions, reasons, references, registry, versions
 from freshline.storage.errors import InvalidInput, NotFound
 from tests.factories import Graph, declared
 
@@ -118,24 +118,24 @@ def test_deployment_that_is_unknown_suggests_the_nearest_names(chain):
 def test_explain_follows_the_chain_to_the_run_that_started_it(chain):
     chain.publish("refresh/prices", "new")
     with chain.database.read() as connection:
-        explanation = explain.explain(connection, chain.id("backtest/book"))
+        explanation = reasons.explain(connection, chain.id("backtest/book"))
         started_by = versions.current_version(connection, chain.id("refresh/prices")).run_id
     deepest = [reason for _, reason in explanation.lines() if not reason.because]
     assert {reason.origin_run_id for reason in deepest} == {started_by}
-    assert "refresh/prices has published v2 with other content" in explanation.sentence()
+    assert "refresh/prices is at v2 now, with other content" in explanation.sentence()
 
 
 def test_explain_of_what_never_ran_says_so(database):
     built = Graph(database, declared("refresh/prices"))
     with database.read() as connection:
-        assert explain.explain(connection, built.id("refresh/prices")).sentence() == "refresh/prices has no version yet"
+        assert reasons.explain(connection, built.id("refresh/prices")).sentence() == "refresh/prices has no version yet"
 
 
 def test_inputs_of_a_version_go_down_to_the_sources(chain):
     with chain.database.read() as connection:
-        book = versions.resolve(connection, "backtest/book@v1", tenant_id="default")
-        found = versions.inputs_of(connection, book.id)
-        direct = versions.inputs_of(connection, book.id, recursive=False)
+        book = references.resolve(connection, "backtest/book@v1", tenant_id="default")
+        found = questions.inputs_of(connection, book.id)
+        direct = questions.inputs_of(connection, book.id, recursive=False)
     assert {(read.key, read.number) for read in found} == {
         ("training/alpha", 1),
         ("refresh/momentum", 1),
@@ -148,17 +148,17 @@ def test_inputs_of_a_version_go_down_to_the_sources(chain):
 def test_inputs_of_an_old_version_say_that_they_hold_no_more(chain):
     chain.publish("refresh/prices", "new")
     with chain.database.read() as connection:
-        book = versions.resolve(connection, "backtest/book", tenant_id="default")
-        found = {read.key: read.is_current for read in versions.inputs_of(connection, book.id)}
+        book = references.resolve(connection, "backtest/book", tenant_id="default")
+        found = {read.key: read.is_current for read in questions.inputs_of(connection, book.id)}
     assert found == {"training/alpha": True, "refresh/momentum": True, "refresh/prices": False}
 
 
 @pytest.mark.parametrize("reference", ["refresh/nothing", "refresh/prices@v7"])
 def test_resolve_of_what_does_not_exist_is_not_found(chain, reference):
     with chain.database.read() as connection, pytest.raises(NotFound):
-        versions.resolve(connection, reference, tenant_id="default")
+        references.resolve(connection, reference, tenant_id="default")
 
 
 def test_resolve_of_what_is_no_reference_says_how_to_write_one(chain):
     with chain.database.read() as connection, pytest.raises(InvalidInput, match="refresh/prices@v12"):
-        versions.resolve(connection, "refresh/prices@12@13", tenant_id="default")
+        references.resolve(connection, "refresh/prices@12@13", tenant_id="default")

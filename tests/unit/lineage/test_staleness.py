@@ -1,5 +1,6 @@
 """The rule of staleness, stored and propagated, on both databases."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import sqlalchemy as sa
 
 from freshline.lineage import staleness, versions
 from freshline.lineage.models import CauseKind, Deployment, Freshness, Version
-from freshline.lineage.staleness import DeploymentFacts, InputFacts, UpstreamFacts, causes_of, freshness_of
+from freshline.lineage.rule import DeploymentFacts, InputFacts, UpstreamFacts, causes_of, freshness_of
 from freshline.storage.ids import new_id
 from tests.factories import Graph, declared
 
@@ -39,6 +40,10 @@ def facts(**changes):
     return DeploymentFacts(**{**known, **changes})
 
 
+def _read(digest, **more):
+    return InputFacts(digest, upstream_id=new_id(), **more)
+
+
 def upstream(digest="a", *, stale=False, retired=False):
     return UpstreamFacts(digest=digest, version_id=new_id(), run_id=new_id(), is_stale=stale, is_retired=retired)
 
@@ -52,22 +57,38 @@ def test_rule_without_a_version_finds_nothing_and_is_not_initialized():
 @pytest.mark.parametrize(
     ("read", "current", "expected"),
     [
-        (InputFacts("a"), upstream("a"), []),
-        (InputFacts("a"), upstream("b"), [CauseKind.INPUT_CHANGED]),
-        (InputFacts("a"), upstream("a", stale=True), [CauseKind.UPSTREAM_STALE]),
-        (InputFacts("a"), upstream("b", stale=True), [CauseKind.INPUT_CHANGED, CauseKind.UPSTREAM_STALE]),
-        (InputFacts("a"), upstream("b", retired=True), [CauseKind.MISSING_INPUT]),
-        (InputFacts("a", withdrawn_version_id=new_id()), upstream("a"), [CauseKind.WITHDRAWN]),
+        (_read("a"), upstream("a"), []),
+        (_read("a"), upstream("b"), [CauseKind.INPUT_CHANGED]),
+        (_read("a"), upstream("a", stale=True), [CauseKind.UPSTREAM_STALE]),
+        (_read("a"), upstream("b", stale=True), [CauseKind.INPUT_CHANGED, CauseKind.UPSTREAM_STALE]),
+        (_read("a"), upstream("b", retired=True), [CauseKind.MISSING_INPUT]),
+        (_read("a", withdrawn_version_id=new_id()), upstream("a"), [CauseKind.WITHDRAWN]),
         (None, upstream("b"), []),
-        (InputFacts("a"), upstream(None), []),
+        (_read("a"), upstream(None), [CauseKind.INPUT_CHANGED]),
     ],
 )
 def test_rule_for_one_upstream_finds_the_causes(read, current, expected):
     node = new_id()
-    inputs = {"data": read} if read is not None else {}
+    inputs = {"data": replace(read, upstream_id=node)} if read is not None else {}
     found = causes_of(facts(upstreams={"data": node}, inputs=inputs), {node: current})
     assert [cause.kind for cause in found] == expected
     assert all(cause.role == "data" and cause.upstream_id == node for cause in found)
+
+
+def test_rule_for_a_role_that_means_another_upstream_now_finds_no_change_of_what_was_read():
+    before, now = new_id(), new_id()
+    found = causes_of(
+        facts(upstreams={"data": now}, inputs={"data": InputFacts("a", upstream_id=before)}), {now: upstream("b")}
+    )
+    assert found == []
+
+
+def test_rule_for_a_withdrawn_version_that_no_edge_leads_to_finds_it_all_the_same():
+    read, withdrawn = new_id(), new_id()
+    found = causes_of(facts(inputs={"refresh/prices@v1": InputFacts("a", read, withdrawn)}), {})
+    assert [(one.kind, one.role, one.upstream_id, one.origin_version_id) for one in found] == [
+        (CauseKind.WITHDRAWN, "refresh/prices@v1", read, withdrawn)
+    ]
 
 
 def test_rule_of_declaration_and_policy_finds_both():
@@ -226,8 +247,6 @@ def test_policy_that_changes_counts_from_the_version_that_is_there(database):
 
 
 def test_prefect_deployment_of_a_renamed_resource_is_that_of_the_new_one(database):
-    from dataclasses import replace
-
     from freshline.lineage import registry
 
     old = declared("refresh/prices")

@@ -16,7 +16,7 @@ from freshline.runs.intake import FlowCall
 from freshline.runs.models import Run
 from freshline.runs.port import DirectPort
 from freshline.runs.queries import Queries
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.runs.result import Read, Result
 from freshline.runs.service import RunExecutionService
 from freshline.storage.artifacts import ArtifactRecord

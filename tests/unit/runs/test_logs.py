@@ -160,7 +160,7 @@ def test_reconciler_logs_each_end_once_with_the_run_as_it_is(world):
     world.reconcile()
     found = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(one["module"], one["message"], one["actor"]) for one in found] == [
-        ("runs.reconcile", "the worker died", "reconciler")
+        ("runs.repair.reconcile", "the worker died", "reconciler")
     ]
     assert (found[0]["run_id"], found[0]["deployment"]) == (show_run_id(claim.run.id), "refresh/prices")
     assert (found[0]["status"], found[0]["stop_reason"]) == ("failed", "crashed")

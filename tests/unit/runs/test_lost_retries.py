@@ -7,7 +7,7 @@ import pytest
 
 from freshline.deployments.gateway import FlowRunState
 from freshline.runs.intake import FlowCall
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.storage.errors import PrefectError
 from freshline.storage.words import DeploymentKind
 from tests.factories import declared

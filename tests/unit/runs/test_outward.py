@@ -10,7 +10,7 @@ from freshline.deployments.gateway import FlowRunState
 from freshline.runs import events, outbox
 from freshline.runs.ending import end_run
 from freshline.runs.models import Outbox, RunDependency
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.runs.status import RunStatus, StopReason
 from freshline.storage.errors import InvalidInput, PrefectError
 from tests.fakes import FakeGateway

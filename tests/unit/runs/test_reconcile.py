@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from freshline.deployments.gateway import FlowRunState
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.storage import faults
 from freshline.storage.errors import Fenced, PrefectError
 from freshline.storage.faults import Guard

@@ -12,7 +12,7 @@ from freshline.deployments.gateway import FlowRunState, TaskRunFacts
 from freshline.runs import interface, steps
 from freshline.runs.cli import cli
 from freshline.runs.models import RunUsage
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.runs.status import StepStatus
 from freshline.storage.errors import PrefectError
 from tests.factories import START

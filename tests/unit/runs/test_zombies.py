@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from freshline.deployments.gateway import FlowRunState
-from freshline.runs.deadlines import Deadlines, Grace
 from freshline.runs.intake import FlowCall
 from freshline.runs.port import DirectPort
-from freshline.runs.reconcile import Reconciler
+from freshline.runs.repair.deadlines import Deadlines, Grace
+from freshline.runs.repair.reconcile import Reconciler
 from freshline.storage.errors import PrefectError
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

@@ -136,6 +136,15 @@ def test_data_date_with_nulls_is_refused(store):
         write_table(store, pa.table({"day": [date(2020, 1, 1), None]}), data_date="day")
 
 
+@pytest.mark.parametrize(
+    "day", [pa.array([3_000_000], pa.int32()).cast(pa.date32()), pa.array([-800_000], pa.int32()).cast(pa.date32()),
+            pa.array([10**12], pa.int64()).cast(pa.timestamp("s"))],
+)  # fmt: skip
+def test_data_date_that_no_calendar_has_is_refused_naming_the_column(store, day):
+    with pytest.raises(NotStorable, match="'day' holds a moment outside of the years 1 to 9999: correct it"):
+        write_table(store, pa.table({"day": day}), data_date="day")
+
+
 def test_ordered_categories_that_are_too_long_to_record_are_refused(store):
     kind = pd.CategoricalDtype([f"{number:030}" for number in range(5_000)], ordered=True)
     with pytest.raises(NotStorable, match="'x': an ordered categorical"):

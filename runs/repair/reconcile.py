@@ -15,22 +15,22 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..deployments.gateway import FlowRunFacts, FlowRunState, Gateway
-from ..lineage import staleness
-from ..lineage.models import Deployment, DeploymentState, Freshness
-from ..storage import faults
-from ..storage.database import Database
-from . import store, waits
+from ...deployments.gateway import FlowRunFacts, FlowRunState, Gateway
+from ...lineage.models import Deployment
+from ...storage import faults
+from ...storage.database import Database
+from .. import store, waits
+from ..ending import release_orphans, release_waiting
+from ..redo.backfilling import advance_all
+from ..status import LEASED, RunStatus, StopReason
 from .adoption import Adoption
 from .closing import Ending, close, ending_of, log, pass_on_cancel
 from .deadlines import Deadlines, Grace
-from .ending import release_orphans, release_waiting
+from .lapses import sweep
 from .mirror import Mirror
-from .status import LEASED, RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
-_STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DISPATCH_WITHIN = timedelta(seconds=60)
 """Before, a run without a flow run says nothing: its dispatch is on its way."""
 
@@ -59,6 +59,8 @@ class Repairs:
     """Runs without a lease whose process was gone."""
     outlived: int = 0
     """Flow runs that Prefect took for running long after their run had ended."""
+    backfilled: int = 0
+    """Backfills of which runs had ended, or dates had their turn."""
 
 
 @dataclass
@@ -100,31 +102,21 @@ class Reconciler:
             PrefectError: Prefect cannot be reached; what needs only the database was done.
         """
         faults.reach("reconcile.begin")
-        lapsed = self._lapse_policies()
+        lapsed = sweep(self.database)
         expired = self._deadlines.expire_leases()
         lost = self._deadlines.end_lost_retries() + self._deadlines.end_left_behind()
         forced = self._deadlines.force_cancels()
         released = self._release_ready()
         refused = self._deadlines.refuse_waits()
+        backfilled = advance_all(self.database)
         now, runs = self._active()
         closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
         adopted, outlived = self._adoption.pass_once()
         mirrored = self._mirror.pass_once()
-        return Repairs(expired, closed, adopted, lapsed, released, forced, refused, mirrored, lost, outlived)
-
-    def _lapse_policies(self) -> int:
-        def due(connection: Connection) -> list[UUID]:
-            is_due = sa.and_(_STATE.c.lapses_at <= self.database.now(connection), _STATE.c.freshness != Freshness.STALE)
-            return list(connection.execute(sa.select(_STATE.c.deployment_id).where(is_due)).scalars())
-
-        def work(connection: Connection) -> int:
-            return len(staleness.propagate(connection, due(connection), now=self.database.now(connection)))
-
-        with self.database.read() as connection:
-            if not due(connection):
-                return 0
-        return self.database.write(work)
+        return Repairs(
+            expired, closed, adopted, lapsed, released, forced, refused, mirrored, lost, outlived, backfilled
+        )
 
     def _release_ready(self) -> int:
         """Let runs go on whose upstreams are ready without a run having ended, such as after a registration."""

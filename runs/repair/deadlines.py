@@ -25,18 +25,18 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..deployments.gateway import FlowRunFacts
-from ..lineage.models import Deployment, DeploymentState
-from ..storage import faults
-from ..storage.database import Database
-from ..storage.faults import Guard
-from ..storage.statement import one_of
-from ..storage.words import Trigger
-from . import events, outbox, store
+from ...deployments.gateway import FlowRunFacts
+from ...lineage.models import Deployment, DeploymentState
+from ...storage import faults
+from ...storage.database import Database
+from ...storage.faults import Guard
+from ...storage.statement import one_of
+from ...storage.words import Trigger
+from .. import events, outbox, store
+from ..gate import READY
+from ..models import RunDependency, RunEvent
+from ..status import LEASED, TERMINAL, RunStatus, StopReason
 from .closing import Ending, close, log, running_for
-from .gate import READY
-from .models import RunDependency, RunEvent
-from .status import LEASED, TERMINAL, RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]

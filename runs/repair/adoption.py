@@ -19,16 +19,16 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..deployments.gateway import FlowRunFacts, FlowRunState, Gateway
-from ..lineage.models import Deployment
-from ..storage import faults
-from ..storage.database import Database, dump_json
-from ..storage.errors import InvalidInput
-from . import store
+from ...deployments.gateway import FlowRunFacts, FlowRunState, Gateway
+from ...lineage.models import Deployment
+from ...storage import faults
+from ...storage.database import Database, dump_json
+from ...storage.errors import InvalidInput
+from .. import store
+from ..intake import ensure_run
+from ..status import RunStatus, StopReason
 from .closing import ACTOR, Ending, close, end_flow_run, ending_of, log, running_for
 from .deadlines import Grace
-from .intake import ensure_run
-from .status import RunStatus, StopReason
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]

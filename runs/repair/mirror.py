@@ -13,9 +13,9 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection, Row
 
-from ..deployments.gateway import Gateway, TaskRunFacts
-from ..storage.database import Database
-from . import steps
+from ...deployments.gateway import Gateway, TaskRunFacts
+from ...storage.database import Database
+from .. import steps
 
 _BATCH = 200
 _LATE = timedelta(minutes=10)

@@ -12,11 +12,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from ..deployments.gateway import FlowRunFacts, FlowRunState
-from ..storage.database import Database
-from . import events, logs, outbox, store
-from .ending import end_run
-from .status import RunStatus, StopReason
+from ...deployments.gateway import FlowRunFacts, FlowRunState
+from ...storage.database import Database
+from .. import events, logs, outbox, store
+from ..ending import end_run
+from ..status import RunStatus, StopReason
 
 ACTOR = "reconciler"
 _TIMED_OUT = "TimedOut"

@@ -1,0 +1,89 @@
+"""Answers with many rows: a list of typed records that becomes a pandas table, and shows itself in a notebook.
+
+Owns the form alone; knows no question.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from enum import Enum
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+T = TypeVar("T")
+
+_SHOWN = 60
+"""Rows of a notebook's view: a browser should not be given ten thousand."""
+
+
+class Listing(list[T]):
+    """Rows of one type, in the order that the question promises."""
+
+    def __init__(self, rows: Iterable[T], of: type[T]) -> None:
+        super().__init__(rows)
+        self._of = of
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the records' fields."""
+        return tuple(field.name for field in dataclasses.fields(self._of))  # type: ignore[arg-type]  # T is a dataclass
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the rows as a table: n rows; a column per field, ids and words as text."""
+        import pandas as pd
+
+        return pd.DataFrame({name: [cell(getattr(row, name)) for row in self] for name in self.columns})
+
+    def _repr_html_(self) -> str:
+        shown = [[getattr(row, name) for name in self.columns] for row in self[:_SHOWN]]
+        return html_table(self.columns, shown, more=len(self) - len(shown))
+
+
+def maker(of: type[T]) -> Callable[..., T]:
+    """Return what makes records of a frozen dataclass with slots, out of the values of all fields in their order.
+
+    The initialisation of a frozen dataclass looks each field up by its name: for many rows that takes longer than all
+    the rest of an answer.
+    """
+    setters = [getattr(of, field.name).__set__ for field in dataclasses.fields(of)]  # type: ignore[arg-type]  # as above
+    new = of.__new__
+
+    def make(*values: Any) -> T:
+        made = new(of)
+        for set_field, value in zip(setters, values, strict=True):
+            set_field(made, value)
+        return made
+
+    return make
+
+
+def cell(value: Any) -> Any:
+    """Return a field's value as it stands in a table: ids and words as text, several as one text."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, tuple):
+        return ", ".join(str(cell(one)) for one in value)
+    return value
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", more: int = 0) -> str:
+    """Return an HTML table; what people wrote is text in it, never markup. `more` rows are said to be left out."""
+    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(_shown(value))}</td>' for value in row)}</tr>" for row in rows)
+    rest = f'<tr><td colspan="{len(columns)}">{more:,} more</td></tr>' if more > 0 else ""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}{rest}</tbody></table>"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:%Y-%m-%d %H:%M:%S %Z}" if isinstance(value, datetime) else str(cell(value))

@@ -1,0 +1,206 @@
+"""Questions that follow the graph, or set runs side by side: lineage, explain, compare."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...storage.ids import show_run_id
+from .output import console, inputs_table, json_option, print_json, reasons_tree, table
+
+if TYPE_CHECKING:
+    from ...lineage.questions import BuiltVersion, LinkedDeployment
+    from ...lineage.reasons import Explanation, Reason
+    from ..comparing import Comparison
+    from ..explaining import RunExplanation
+    from ..queries import Queries
+
+_LIMIT = 500
+
+
+def _queries() -> "Queries":
+    from ..interface import queries
+
+    return queries()
+
+
+@click.command()
+@click.argument("subject")
+@click.option("--consumers", "question", flag_value="consumers", help="The versions that read it directly.")
+@click.option("--impact", "question", flag_value="impact", help="Everything that was built from it.")
+@click.option("--upstream", "question", flag_value="upstream", help="The deployments that a deployment reads.")
+@click.option("--downstream", "question", flag_value="downstream", help="The deployments that read a deployment.")
+@click.option("--direct", is_flag=True, help="Only what was read directly.")
+@click.option("--limit", default=_LIMIT, show_default=True, type=click.IntRange(1), help="Rows of the table.")
+@json_option
+def lineage(*, subject: str, question: str | None, direct: bool, limit: int, as_json: bool) -> None:
+    """Show what went into SUBJECT, a version (backtest/book, backtest/book@v2) or a run, down to the sources."""
+    if direct and question in ("consumers", "impact"):
+        raise click.UsageError(
+            "--direct does not go with --consumers or --impact: --consumers is what read it directly"
+        )
+    queries = _queries()
+    match question:
+        case "consumers":
+            rows: Sequence[Any] = queries.consumers(subject)
+            title = f"What read {subject}"
+        case "impact":
+            rows = queries.impact(subject)
+            current = sum(row.is_current for row in rows)
+            title = f"What was built from {subject}: {len(rows):,}, of which {current:,} are current"
+        case "upstream":
+            rows, title = queries.upstream(subject, recursive=not direct), f"What {subject} reads"
+        case "downstream":
+            rows, title = queries.downstream(subject, recursive=not direct), f"What reads {subject}"
+        case _:
+            rows, title = queries.inputs(subject, recursive=not direct), f"What went into {subject}"
+    if as_json:
+        print_json(rows)
+        return
+    made: dict[str, Callable[[str, Sequence[Any]], Any]] = {
+        "consumers": _built_table,
+        "impact": _built_table,
+        "upstream": _linked_table,
+        "downstream": _linked_table,
+    }
+    out = console()
+    out.print(made.get(question or "", inputs_table)(title, rows[:limit]))
+    if len(rows) > limit:
+        out.print(f"{len(rows) - limit:,} rows more: use --limit, or --json for all of them")
+
+
+@click.command()
+@click.argument("subject")
+@json_option
+def explain(*, subject: str, as_json: bool) -> None:
+    """Say why SUBJECT is as it is: a deployment (backtest/book) or a run (run-…)."""
+    if "/" in subject:
+        explanation = _queries().explain(subject)
+        if as_json:
+            print_json(_as_json(explanation))
+        else:
+            _tell_deployment(explanation)
+        return
+    explained = _queries().explain_run(subject)
+    if as_json:
+        print_json({"sentence": explained.sentence(), **_fields(explained)})
+    else:
+        _tell_run(explained)
+
+
+@click.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--all", "with_equal", is_flag=True, help="Show what is equal, too.")
+@json_option
+def compare(*, run_a: str, run_b: str, with_equal: bool, as_json: bool) -> None:
+    """Say what tells RUN_A and RUN_B apart: request, inputs, code, environment, metrics, schema, outputs."""
+    comparison = _queries().compare(run_a, run_b)
+    facts = comparison.facts if with_equal else comparison.differences
+    if as_json:
+        print_json({"sentence": comparison.sentence(), **_fields(comparison), "facts": facts})
+        return
+    out = console()
+    out.print(comparison.sentence(), markup=False)
+    if facts:
+        columns = ("section", "name", _name(comparison, "a"), _name(comparison, "b"), "change", "note")
+        cells = ((fact.section, fact.name, fact.a, fact.b, fact.change, fact.note) for fact in facts)
+        out.print(table("All facts" if with_equal else "What differs", columns, cells))
+
+
+def _name(comparison: "Comparison", side: str) -> str:
+    run_id, deployment = getattr(comparison, f"run_{side}"), getattr(comparison, f"deployment_{side}")
+    return f"{deployment} {show_run_id(run_id)}"
+
+
+def _built_table(title: str, rows: Iterable["BuiltVersion"]) -> Any:
+    columns = ("depth", "role", "version", "data until", "produced by", "current", "withdrawn")
+    cells = (
+        (
+            row.depth,
+            row.role,
+            f"{row.key}@v{row.number}",
+            row.data_end,
+            show_run_id(row.run_id),
+            "yes" if row.is_current else "no",
+            "yes" if row.is_withdrawn else "no",
+        )
+        for row in rows
+    )
+    return table(title, columns, cells)
+
+
+def _linked_table(title: str, rows: Iterable["LinkedDeployment"]) -> Any:
+    columns = ("depth", "role", "kind", "deployment", "freshness", "version", "data until", "edge")
+    cells = (
+        (
+            row.depth,
+            row.role,
+            row.kind,
+            f"{row.key} (retired)" if row.is_retired else row.key,
+            row.freshness.value,
+            row.number,
+            row.data_end,
+            "observed" if row.is_observed else "declared",
+        )
+        for row in rows
+    )
+    return table(title, columns, cells)
+
+
+def _tell_deployment(explanation: "Explanation") -> None:
+    out = console()
+    out.print(reasons_tree(explanation))
+    if not explanation.origins:
+        return
+    if explanation.num_links > len(explanation.chain):
+        out.print(explanation.sentence(), markup=False)
+    stale = explanation.num_stale_upstream
+    behind = f", through {stale:,} stale upstream{'' if stale == 1 else 's'}" if stale else ""
+    rows = (
+        (origin.sentence(), show_run_id(origin.run_id) if origin.run_id else None, origin.since)
+        for origin in explanation.origins
+    )
+    out.print(table(f"What started it{behind}", ("what", "run", "since"), rows))
+    if explanation.num_origins > len(explanation.origins):
+        out.print(f"and {explanation.num_origins - len(explanation.origins):,} more")
+
+
+def _tell_run(explained: "RunExplanation") -> None:
+    out = console()
+    out.print(explained.sentence(), markup=False)
+    if explained.upstreams:
+        columns = ("role", "deployment", "freshness", "version", "data until", "reason")
+        keys = ("role", "deployment", "freshness", "version", "data_end", "reason")
+        rows = ([upstream.get(key) for key in keys] for upstream in explained.upstreams)
+        out.print(table("What the gate saw", columns, rows))
+    if explained.waits_for:
+        cells = (
+            (one.deployment, show_run_id(one.run_id) if one.run_id else None, one.status) for one in explained.waits_for
+        )
+        out.print(table("What it waits for", ("deployment", "run that refreshes it", "status"), cells))
+    moments = ((moment.seq, moment.at, moment.actor, moment.what) for moment in explained.moments)
+    out.print(table("What its log says of it", ("#", "at", "who", "what"), moments))
+
+
+def _as_json(explanation: "Explanation") -> dict[str, Any]:
+    """Return the explanation flat: what stands behind a deployment comes once, under its key."""
+    behind = {reason.upstream: reason.because for _, reason in explanation.lines() if reason.because}
+    return {
+        "sentence": explanation.sentence(),
+        **_fields(explanation),
+        "reasons": [_without_because(reason) for reason in explanation.reasons],
+        "chain": [_without_because(reason) for reason in explanation.chain],
+        "behind": {key: [_without_because(reason) for reason in found] for key, found in behind.items()},
+    }
+
+
+def _without_because(reason: "Reason") -> dict[str, Any]:
+    told = {name: value for name, value in _fields(reason).items() if name != "because"}
+    return {"sentence": reason.sentence(), **told}
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Return a record's own fields; what is in them is not followed."""
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}

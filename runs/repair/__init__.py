@@ -1,0 +1,1 @@
+"""What diverged from Prefect, and what time alone changes: found and put right, by any number of reconcilers."""
