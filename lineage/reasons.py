@@ -52,10 +52,12 @@ class Reason:
         """Say it in one sentence."""
         version = f"v{self.origin_number}" if self.origin_number is not None else "a version"
         match self.kind:
-            case CauseKind.INPUT_CHANGED if self.origin_number is None:
-                return f"{self.upstream} has no version any more that holds: what was read continued a withdrawn one"
             case CauseKind.INPUT_CHANGED:
-                return f"{self.upstream} is at {version} now, with other content than was read"
+                if self.origin_number is None:
+                    what = "has no version any more that holds: what was read continued a withdrawn one"
+                else:
+                    what = f"is at {version} now, with other content than was read"
+                return f"{self.upstream} {what}"
             case CauseKind.UPSTREAM_STALE:
                 return f"{self.upstream} is stale itself"
             case CauseKind.DECLARATION_CHANGED:
