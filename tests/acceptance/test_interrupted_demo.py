@@ -55,7 +55,7 @@ MOMENTS = {
 @pytest.mark.parametrize(
     ("moment", "sent"),
     [
-        ("running", signal.SIGINT),
+        pytest.param("running", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("running", signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("running", signal.SIGTERM, marks=pytest.mark.slow),
         ("starting", signal.SIGINT),

@@ -14,8 +14,9 @@ from freshline.runs import contents, store
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
 from freshline.runs.status import RunStatus
 from freshline.storage.parquet import to_pandas
+from tests.browser import submit_form
 
-WAIT_S = 90.0
+WAIT_S = 180.0
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -247,7 +248,7 @@ def test_custom_run_has_our_parameters_in_its_form(main_job, browser_page):
     for shown in ("update_mode (Optional)", "if_ready (Optional)", "on_stale (Optional)", "data_as_of (Optional)"):
         browser_page.get_by_text(shown).wait_for()
     browser_page.get_by_text("A data date: nothing later is read.").wait_for()
-    browser_page.get_by_role("button", name="Submit").click()
+    submit_form(browser_page)
     report = next_run(main_job, key, before)
     assert (report.run.status, report.run.trigger) == ("completed", "manual")
     assert report.run.request == {"update_mode": "incremental", "if_ready": "run"}

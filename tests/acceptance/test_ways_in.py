@@ -19,6 +19,7 @@ from freshline.runs.status import RunStatus
 from freshline.storage.errors import IdempotencyConflict
 from tests.acceptance.ways import WAIT_S
 from tests.acceptance.ways_project import SCHEDULE
+from tests.browser import submit_form
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
 
@@ -128,7 +129,7 @@ def test_quick_run_clicked_gives_one_manual_run(ways, begun, browser_page):
 def test_custom_run_clicked_gives_one_manual_run_with_its_parameters(ways, begun, browser_page):
     open_menu(browser_page, ways, "custom", "Custom run")
     browser_page.get_by_label("n (Optional)", exact=True).fill("7")
-    browser_page.get_by_role("button", name="Submit").click()
+    submit_form(browser_page)
     run = ways.ended(ways.the_new_run("custom").id)
     assert outline(run) == ("BacktestRun", "manual", None, "completed", "completed", 1, 0)
     assert (run.parent_id, run.retry_of, run.parameters) == (None, None, {"n": 7})
@@ -312,7 +313,7 @@ def test_stale_chain_clicked_to_refresh_completes_in_a_work_pool_that_lets_one_r
     field.get_by_role("tab", name="str").click()
     field.get_by_role("tabpanel").get_by_role("button").click()
     browser_page.get_by_role("option", name="refresh").click()
-    browser_page.get_by_role("button", name="Submit").click()
+    submit_form(browser_page)
 
     top = ways.ended(ways.the_new_run("link-4", known=before["link-4"]).id)
     assert outline(top) == ("PipelineRun", "manual", None, "completed", "completed", 1, 0)

@@ -54,6 +54,7 @@ def test_smaller_graph_is_the_beginning_of_a_larger_one_and_nobody_reads_a_later
     assert {len(set(read)) for read in larger} == {0, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_propagation_is_measured_at_each_size_beside_the_floor(tmp_path):
     outcome = measure(propagation.work([SMALL, LARGER]), tmp_path, tell=lambda _: None, rounds=1)
     assert list(outcome.subjects) == [OURS, "at 250", FLOOR]

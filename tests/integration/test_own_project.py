@@ -134,7 +134,7 @@ def stack(tmp_path_factory):
         yield up
 
 
-@pytest.fixture(scope="module", params=["plain", "packaged"])
+@pytest.fixture(scope="module", params=["plain", pytest.param("packaged", marks=pytest.mark.slow)])
 def project(request, stack, tmp_path_factory):
     """The project, with its folders as packages or without any `__init__.py`, deployed by its user."""
     directory = tmp_path_factory.mktemp(request.param)

@@ -223,7 +223,7 @@ def test_testing_run_cuts_inputs_at_the_data_date():
 
 
 def test_only_what_is_published_counts_for_the_version():
-    from freshline.runs.execution import output_digest
+    from freshline.runs.result import output_digest
 
     one = testing.run(everything, inputs={"signal": signal()}).result.artifacts
     published = [item for item in one if item.publish]

@@ -22,7 +22,7 @@ from freshline.runs.details import (
 )
 from freshline.runs.service import RunExecutionService
 from freshline.storage.database import Database
-from freshline.storage.errors import InvalidInput
+from freshline.storage.errors import InvalidInput, NotFound
 from freshline.storage.words import DeploymentKind
 from tests.databases import new_database_url
 from tests.factories import Graph, declared
@@ -154,7 +154,7 @@ def test_detail_that_is_wrong_is_refused_when_it_is_made():
 
 def test_version_that_does_not_exist_is_no_fact(database, service):
     before = recorded(database)
-    with pytest.raises(Exception, match=r"(?i)foreign key"):
+    with pytest.raises(NotFound, match="There is no version"):
         service.submit_inference_run("inference/alpha", detail=InferenceDetail(model_version_id=uuid4()))
     assert recorded(database) == before
 
