@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import signal
 import socket
 import subprocess
@@ -53,7 +52,8 @@ def running_postgres(*, durable: bool = False) -> Iterator[str]:
         server.send_signal(signal.SIGINT if durable else signal.SIGQUIT)
         server.wait(timeout=30)
         log.close()
-        shutil.rmtree(home, ignore_errors=True)
+        # Hundreds of databases of hundreds of files: the command is much faster than Python.
+        subprocess.run(["rm", "-rf", home], check=False)
 
 
 def _binaries() -> Path:

@@ -186,6 +186,7 @@ def test_caller_killed_while_the_server_starts_leaves_nothing(start: Callable[..
     assert_nothing_runs(program, tmp_path)
 
 
+@pytest.mark.slow
 def test_caller_killed_while_a_flow_runs_leaves_nothing(start: Callable[..., Program], tmp_path: Path) -> None:
     program = start(
         RUN_A_FLOW

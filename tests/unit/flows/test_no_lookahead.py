@@ -104,6 +104,7 @@ def test_models_of_every_rebalance_date_ignore_what_follows(trained, real_prices
     check_models(rebalance_dates[rebalance_dates >= first], trained, real_prices)
 
 
+@pytest.mark.slow
 def test_weights_of_every_rebalance_date_ignore_what_follows(predicted, real_prices):
     mandate = Mandate()
     book = optimize_book(predicted.predictions, real_prices, mandate=mandate)

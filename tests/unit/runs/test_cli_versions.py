@@ -70,6 +70,7 @@ def test_alias_is_set_moved_listed_and_removed(home):
     assert steps[0]["reason"] == "first"
 
 
+@pytest.mark.slow
 def test_label_and_withdrawal_are_shown_with_the_version(home):
     assert said(home, "label", f"{PRICES}@v2", "v1.0.0") == "refresh/prices@v2 is refresh/prices@v1.0.0\n"
     assert "refresh/prices@v2 is withdrawn; refresh/prices@v1 is current." in said(
