@@ -38,9 +38,18 @@ def parse_run_id(text: str | UUID) -> UUID:
     Raises:
         InvalidInput: the text is not a run id.
     """
+    return parse_shown_id(text, _RUN_PREFIX, what="a run id")
+
+
+def parse_shown_id(text: str | UUID, prefix: str, *, what: str) -> UUID:
+    """Return the UUID of an id that people see with a prefix, given with or without it.
+
+    Raises:
+        InvalidInput: the text is not `what` it should be.
+    """
     if isinstance(text, UUID):
         return text
     try:
-        return UUID(text.removeprefix(_RUN_PREFIX))
+        return UUID(text.removeprefix(prefix))
     except ValueError:
-        raise InvalidInput(f"{text!r} is not a run id; it looks like run-0199b3c2-…") from None
+        raise InvalidInput(f"{text!r} is not {what}; it looks like {prefix}0199b3c2-…") from None

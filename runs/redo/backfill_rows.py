@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ...lineage.models import Deployment, Version
-from ...storage.errors import InvalidInput, NotFound
+from ...storage.errors import NotFound
+from ...storage.ids import parse_shown_id
 from ...storage.statement import insert_all
 from ..status import ACTIVE, RunStatus
 from ..store import RUN
@@ -42,12 +43,7 @@ def parse_id(text: str | UUID) -> UUID:
     Raises:
         InvalidInput: the text is not such an id.
     """
-    if isinstance(text, UUID):
-        return text
-    try:
-        return UUID(text.removeprefix(_PREFIX))
-    except ValueError:
-        raise InvalidInput(f"{text!r} is not the id of a backfill; it looks like {_PREFIX}0199b3c2-…") from None
+    return parse_shown_id(text, _PREFIX, what="the id of a backfill")
 
 
 def insert(connection: Connection, values: Mapping[str, Any], dates: Sequence[date]) -> None:
