@@ -116,9 +116,10 @@ class Statement:
         dialect = connection.dialect
         found = self._compiled.get((dialect.name, count))
         if found is None:
-            source = self._build(Sql(dialect, count))
-            compiled = _OnPostgres if dialect.name == "postgresql" else _OnSqlite
-            found = self._compiled[dialect.name, count] = compiled(source, dialect)
+            source: Any = self._build(Sql(dialect, count))
+            compiled = source.compile(dialect=dialect)
+            on_driver = _OnPostgres if dialect.name == "postgresql" else _OnSqlite
+            found = self._compiled[dialect.name, count] = on_driver(compiled, dialect)
         return found
 
 
@@ -208,8 +209,7 @@ def _column(position: int, convert: Convert | None) -> property:
 class _Compiled:
     """A statement's text for one database, and the conversions of its parameters and columns."""
 
-    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
-        compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
+    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
         self.text = str(compiled)
         self._fixed = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
         self._binds: dict[str, Convert] = dict(compiled._bind_processors)
@@ -232,9 +232,8 @@ class _Compiled:
 
 
 class _OnSqlite(_Compiled):
-    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
-        super().__init__(source, dialect)
-        compiled: Any = source.compile(dialect=dialect)  # type: ignore[attr-defined]  # every Executable compiles
+    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
+        super().__init__(compiled, dialect)
         self._order = [(name, self._binds.get(name)) for name in compiled.positiontup]
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
@@ -270,8 +269,8 @@ class _OnSqlite(_Compiled):
 
 
 class _OnPostgres(_Compiled):
-    def __init__(self, source: sa.Executable, dialect: sa.Dialect) -> None:
-        super().__init__(source, dialect)
+    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
+        super().__init__(compiled, dialect)
         self._prepared = Prepared(self.text)
         self._converts = list(self._binds.items())
 
