@@ -3,11 +3,11 @@
 Reads only, in the caller's transaction; how a graph is walked is in `walking`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,6 +21,8 @@ from . import references
 from .listing import Listing, maker
 from .models import Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
 from .walking import Reached, Way
+
+T = TypeVar("T")
 
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _INPUT = VersionInput.__table__  # type: ignore[attr-defined]
@@ -248,32 +250,21 @@ _DOWNSTREAM = _way_of_deployments(_EDGE.c.upstream_id, _EDGE.c.deployment_id)
 
 
 _input_version, _built_version = maker(InputVersion), maker(BuiltVersion)
+_holds, _is_current = attrgetter("holds"), attrgetter("is_current")
 
 
 def _inputs(reached: Iterable[Reached]) -> Listing[InputVersion]:
-    rows = [
-        _input_version(
-            depth,
-            role,
-            fact.key,
-            fact.number,
-            fact.id,
-            fact.run_id,
-            fact.digest,
-            fact.data_end,
-            fact.created_at,
-            bool(fact.holds),
-            bool(fact.is_withdrawn),
-        )
-        for depth, role, fact in reached
-    ]
-    rows.sort(key=_NEAREST_FIRST)
-    return Listing(rows, InputVersion)
+    return Listing(_versions(reached, _input_version, is_current=_holds), InputVersion)
 
 
 def _built(reached: Iterable[Reached]) -> list[BuiltVersion]:
+    return _versions(reached, _built_version, is_current=_is_current)
+
+
+def _versions(reached: Iterable[Reached], make: Callable[..., T], *, is_current: Callable[[Any], Any]) -> list[T]:
+    """Make a row of each version that was reached, nearest first; `is_current` picks what is meant by that."""
     rows = [
-        _built_version(
+        make(
             depth,
             role,
             fact.key,
@@ -283,7 +274,7 @@ def _built(reached: Iterable[Reached]) -> list[BuiltVersion]:
             fact.digest,
             fact.data_end,
             fact.created_at,
-            bool(fact.is_current),
+            bool(is_current(fact)),
             bool(fact.is_withdrawn),
         )
         for depth, role, fact in reached
