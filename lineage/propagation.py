@@ -91,7 +91,14 @@ def _facts(sql: Sql) -> sa.Executable:
         .outerjoin(state, sa.and_(state.c.deployment_id == _EDGE.c.upstream_id, state.c.partition == ""))
         .outerjoin(version, version.c.id == state.c.version_id)
     )
-    nothing = [sa.null() for _ in own]
+
+    def beside(what: str, columns: Mapping[str, Any]) -> sa.Select[Any]:
+        """Rows that say `columns` about those judged, in the places of an upstream's, without their own facts."""
+        said = (columns.get(name, sa.null()) for name in about)
+        kind = sa.literal_column(f"'{what}'", sa.Text())
+        nothing = [sa.null() for _ in own]
+        return sa.select(kind, judged.c.id, *nothing, *said).select_from(judged).join(_STATE, its_state)
+
     read = {
         "role": _INPUT.c.role,
         "upstream_id": _INPUT.c.upstream_id,
@@ -100,14 +107,7 @@ def _facts(sql: Sql) -> sa.Executable:
         "is_void": _VERSION.c.withdrawn_at.is_not(None),
     }
     reads = (
-        sa.select(
-            sa.literal_column("'read'", sa.Text()),
-            judged.c.id,
-            *nothing,
-            *(read.get(name, sa.null()) for name in about),
-        )
-        .select_from(judged)
-        .join(_STATE, its_state)
+        beside("read", read)
         .join(_INPUT, _INPUT.c.version_id == _STATE.c.version_id)
         .join(_VERSION, _VERSION.c.id == _INPUT.c.input_version_id)
     )
@@ -119,17 +119,7 @@ def _facts(sql: Sql) -> sa.Executable:
         "about_run_id": _CAUSE.c.origin_run_id,
         "is_void": _CAUSE.c.since >= _STATE.c.lapses_at,
     }
-    causes = (
-        sa.select(
-            sa.literal_column("'cause'", sa.Text()),
-            judged.c.id,
-            *nothing,
-            *(cause.get(name, sa.null()) for name in about),
-        )
-        .select_from(judged)
-        .join(_STATE, its_state)
-        .join(_CAUSE, _CAUSE.c.deployment_id == judged.c.id)
-    )
+    causes = beside("cause", cause).join(_CAUSE, _CAUSE.c.deployment_id == judged.c.id)
     return upstreams.union_all(reads, causes)
 
 
