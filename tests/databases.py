@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -10,20 +9,31 @@ import pytest
 
 from freshline.runs.migrate import ensure_schema
 from freshline.storage.database import Database
+from tests.pool import Pool
 from tests.postgres import running_postgres
 
-_numbers = count(1)
+_TEMPLATE = "template_freshline"
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a server with a migrated database `template_freshline`."""
     with running_postgres() as url:
-        _execute(url, "CREATE DATABASE template_freshline")
-        template = Database(f"{url}/template_freshline")
+        conninfo = url.replace("+psycopg", "") + "/postgres"
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {_TEMPLATE}")
+        template = Database(f"{url}/{_TEMPLATE}")
         ensure_schema(template)
         template.dispose()
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_pool(postgres_url: str) -> Iterator[Pool]:
+    """Migrated, empty databases on the session's server."""
+    pool = Pool(postgres_url, _TEMPLATE)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture(scope="session")
@@ -37,15 +47,17 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def new_database_url(request: pytest.FixtureRequest, directory: Path) -> str:
-    """Make a migrated, empty store on the database that the fixture's parameter names; return its URL."""
+    """Return the URL of a migrated, empty store on the database that the fixture's parameter names, for as long as the
+    fixture lives.
+    """
     if request.param == "sqlite":
         target = directory / "freshline.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), target)
         return f"sqlite:///{target}"
-    url: str = request.getfixturevalue("postgres_url")
-    name = f"test_{next(_numbers)}"
-    _execute(url, f"CREATE DATABASE {name} TEMPLATE template_freshline")
-    return f"{url}/{name}"
+    pool: Pool = request.getfixturevalue("postgres_pool")
+    url = pool.take()
+    request.addfinalizer(lambda: pool.give_back(url))
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -60,9 +72,3 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url, sqlite_synchronous="OFF")
     yield opened
     opened.dispose()
-
-
-def _execute(url: str, statement: str) -> None:
-    conninfo = url.replace("postgresql+psycopg", "postgresql") + "/postgres"
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[arg-type]  # the names are made here
