@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy.engine import Connection
+
 from freshline.lineage import registry, staleness, versions
 from freshline.lineage.models import Freshness
 from freshline.storage.database import Database
 from freshline.storage.ids import new_id
 from freshline.storage.words import DeploymentKind, ResourceKind
+from tests.registered import register_again
 
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
@@ -60,16 +63,21 @@ class Graph:
         self.database = database
         self.now = START
         self.declared = {item.key: item for item in deployments}
-        self.register(*deployments)
+        database.write(
+            lambda connection: register_again(
+                connection, deployments, lambda within: self._register(within, deployments)
+            )
+        )
 
     def register(self, *deployments: registry.Declared, project: str = "default") -> registry.Registered:
         """Register these as the whole catalogue of a project."""
         self.declared = {item.key: item for item in deployments}
-        return self.database.write(
-            lambda connection: registry.register(
-                connection, deployments, tenant_id="default", project=project, now=self.now
-            )
-        )
+        return self.database.write(lambda connection: self._register(connection, deployments, project))
+
+    def _register(
+        self, connection: Connection, deployments: Iterable[registry.Declared], project: str = "default"
+    ) -> registry.Registered:
+        return registry.register(connection, deployments, tenant_id="default", project=project, now=self.now)
 
     def id(self, key: str) -> UUID:
         """The id of a deployment."""
