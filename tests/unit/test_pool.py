@@ -3,6 +3,7 @@
 import psycopg
 import pytest
 
+from freshline.storage.ids import new_id
 from tests.pool import Pool
 
 TEMPLATE = "template_of_items"
@@ -26,7 +27,7 @@ def template(postgres_url):
 
 @pytest.fixture
 def pool(postgres_url, template):
-    made = Pool(postgres_url, TEMPLATE, prefix="pooled")
+    made = Pool(postgres_url, TEMPLATE, prefix=f"pooled_{new_id().hex}")
     yield made
     made.close()
 

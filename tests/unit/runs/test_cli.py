@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from freshline.runs import composition
 from freshline.storage.database import Database
+from tests import commands
 
 CATALOGUE = """
 deployments:
@@ -23,13 +25,31 @@ deployments:
 """
 
 
-def freshline(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Call the installed command in a process of its own."""
+def environment(home: Path, variables: Mapping[str, str]) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("FRESHLINE_", "PREFECT_"))}
-    env |= {"FRESHLINE_HOME": str(home), "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(home)}
+    return (
+        env
+        | {"FRESHLINE_HOME": str(home), "PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(home)}
+        | variables
+    )
+
+
+def freshline(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Call the command in a process of its own."""
+    return commands.freshline(home, arguments, environment(home, variables))
+
+
+def installed(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call the command that is installed."""
     command = Path(sys.executable).with_name("freshline")
     return subprocess.run(
-        [command, *arguments], env=env | variables, capture_output=True, text=True, timeout=120, cwd=home, check=False
+        [command, *arguments],
+        env=environment(home, {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=home,
+        check=False,
     )
 
 
@@ -46,8 +66,9 @@ def home(world, tmp_path):
     return tmp_path
 
 
-def test_submit_of_an_unknown_deployment_suggests_and_exits_2(home):
-    done = freshline(home, "submit", "backtest/bok")
+@pytest.mark.parametrize("call", [freshline, installed])
+def test_submit_of_an_unknown_deployment_suggests_and_exits_2(home, call):
+    done = call(home, "submit", "backtest/bok")
     assert done.returncode == 2
     assert done.stderr == "Error: There is no deployment 'backtest/bok'. Did you mean 'backtest/book'?\n"
 
