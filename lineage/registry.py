@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
-from ..storage.statement import Statement
+from ..storage.statement import Statement, insert_all
 from ..storage.words import DeploymentKind, EdgeKind, ResourceKind
 from . import graph, staleness, versions
 from .models import Deployment, DeploymentState, Edge, Resource
@@ -46,6 +46,17 @@ _BY_PREFECT_ID = Statement(
         .limit(sa.literal_column("1"))
     )
 )
+_RESOURCE_ID = Statement(
+    lambda _: sa.select(_RESOURCE.c.id).where(
+        _RESOURCE.c.tenant_id == sa.bindparam("tenant_id"),
+        _RESOURCE.c.kind == sa.bindparam("kind"),
+        _RESOURCE.c.name == sa.bindparam("name"),
+    )
+)
+_INSERT_RESOURCE = insert_all(_RESOURCE)
+_INSERT_DEPLOYMENT = insert_all(_DEPLOYMENT)
+_INSERT_STATE = insert_all(_STATE)
+_INSERT_EDGE = insert_all(_EDGE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ def register(
         if known[key].policy != wanted[key].policy:
             versions.renew_lapse(connection, ids[key])
     for key, item in wanted.items():
-        _write_edges(connection, ids[key], item, ids)
+        _write_edges(connection, item, ids, is_new=key in created)
     ours = [key for key, row in known.items() if row.project == project and row.retired_at is None]
     retired = [key for key in ours if key not in wanted]
     if retired:
@@ -210,50 +221,47 @@ def _write(
     }
     if is_new:
         row = {"id": deployment_id, "tenant_id": tenant_id, "key": item.key, "created_at": now, **values}
-        connection.execute(sa.insert(_DEPLOYMENT).values(row))
+        _INSERT_DEPLOYMENT.run(connection, **row)
         # Through the model, so that a state begins with the defaults that the model states.
-        state = DeploymentState(deployment_id=deployment_id).model_dump()
-        connection.execute(sa.insert(_STATE).values(state))
+        _INSERT_STATE.run(connection, **DeploymentState(deployment_id=deployment_id).model_dump())
     else:
         connection.execute(sa.update(_DEPLOYMENT).where(_DEPLOYMENT.c.id == deployment_id).values(values))
 
 
 def _resource_id(connection: Connection, item: Declared, *, tenant_id: str, now: datetime) -> UUID:
-    query = sa.select(_RESOURCE.c.id).where(
-        _RESOURCE.c.tenant_id == tenant_id,
-        _RESOURCE.c.kind == item.resource_kind,
-        _RESOURCE.c.name == item.resource,
-    )
-    known: UUID | None = connection.execute(query).scalar_one_or_none()
+    named = {"tenant_id": tenant_id, "kind": item.resource_kind, "name": item.resource}
+    known: UUID | None = _RESOURCE_ID.scalar(connection, **named)
     if known is not None:
         return known
     resource_id = new_id()
-    connection.execute(
-        sa.insert(_RESOURCE).values(
-            id=resource_id, tenant_id=tenant_id, name=item.resource, kind=item.resource_kind, created_at=now
-        )
-    )
+    _INSERT_RESOURCE.run(connection, id=resource_id, created_at=now, **named)
     return resource_id
 
 
-def _write_edges(connection: Connection, deployment_id: UUID, item: Declared, ids: Mapping[str, UUID]) -> None:
-    roles = [edge.role for edge in item.edges]
-    # A declared role takes the place of an observed one; observed edges in other roles stay.
-    connection.execute(
-        sa.delete(_EDGE).where(
-            _EDGE.c.deployment_id == deployment_id,
-            sa.or_(_EDGE.c.observed.is_(False), _EDGE.c.role.in_(roles)),
+def _write_edges(connection: Connection, item: Declared, ids: Mapping[str, UUID], *, is_new: bool) -> None:
+    deployment_id = ids[item.key]
+    if not is_new:
+        roles = [edge.role for edge in item.edges]
+        # A declared role takes the place of an observed one; observed edges in other roles stay.
+        connection.execute(
+            sa.delete(_EDGE).where(
+                _EDGE.c.deployment_id == deployment_id,
+                sa.or_(_EDGE.c.observed.is_(False), _EDGE.c.role.in_(roles)),
+            )
         )
-    )
     for edge in item.edges:
         if edge.upstream not in ids:
             raise NotFound(f"upstream of {item.key}", edge.upstream, known=ids)
-        connection.execute(
-            sa.insert(_EDGE).values(
-                deployment_id=deployment_id,
-                role=edge.role,
-                upstream_id=ids[edge.upstream],
-                kind=edge.kind,
-                observed=False,
-            )
-        )
+    _INSERT_EDGE.run_many(
+        connection,
+        [
+            {
+                "deployment_id": deployment_id,
+                "role": edge.role,
+                "upstream_id": ids[edge.upstream],
+                "kind": edge.kind,
+                "observed": False,
+            }
+            for edge in item.edges
+        ],
+    )
