@@ -1,4 +1,4 @@
-"""A real Postgres on loopback for the tests: started once per session, a database per test, fsync off."""
+"""A real Postgres on loopback for the tests: started once per session, fsync off."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ _OPTIONS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_connections": "100",
-    # It would wake for each of the hundreds of databases in turn, for as long as the session lasts.
+    # It would wake for each database in turn, for as long as the session lasts.
     "autovacuum": "off",
 }
 
@@ -52,7 +52,7 @@ def running_postgres(*, durable: bool = False) -> Iterator[str]:
         server.send_signal(signal.SIGINT if durable else signal.SIGQUIT)
         server.wait(timeout=30)
         log.close()
-        # Hundreds of databases of hundreds of files: the command is much faster than Python.
+        # Databases of hundreds of files: the command is much faster than Python.
         subprocess.run(["rm", "-rf", home], check=False)
 
 

@@ -9,7 +9,7 @@ from tests.pool import Pool
 TEMPLATE = "template_of_items"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def template(postgres_url):
     """A template with a guarded table, a counter, and a row that belongs to the schema."""
     with connected(f"{postgres_url}/postgres") as server:
