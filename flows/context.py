@@ -20,12 +20,14 @@ from ..runs.result import Result
 from ..storage import parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput, NotFound
+from ..storage.files import FileLike
+from ..storage.forms import Form
 from ..storage.stored import StoredTable
 from ..storage.words import DeploymentKind, UpdateMode
 from .callables import import_callable
 from .counters import Counters
 from .lease import Lease
-from .reading import Form, Reading
+from .reading import Reading
 from .reporting import Reporting
 from .series import MetricSeries
 from .writing import SERIES, WriteMode, Writing
@@ -127,8 +129,9 @@ class RunContext:
         """Return a table of an upstream's pinned version, cut at `data_as_of`.
 
         `role` is the role of a declared upstream, or a reference such as `refresh/other` that is then recorded as
-        read without having been declared. `table` names one of several; `columns` and `where` (a pyarrow
-        expression) reach the Parquet files.
+        read without having been declared. `table` names one of several; `columns` and `where` (an Arrow expression, or
+        tuples such as `[("close", ">", 10)]`) reach the Parquet files. `as_` is pandas, arrow, polars, batches (a
+        reader of record batches, for what is larger than memory) or scan (an Arrow dataset).
 
         Raises:
             NotFound: there is no such role, version or table.
@@ -138,10 +141,11 @@ class RunContext:
         return self._reading.table(role, table, columns=columns, where=where, form=as_)
 
     def open(self, role: str, name: str) -> Path:
-        """Return a local, verified copy of a file of an upstream's pinned version; it lives as long as the run.
+        """Return a local, verified copy of a file or folder of an upstream's pinned version, which lives as long as
+        the run.
 
         Raises:
-            NotFound: there is no such role, version or file.
+            NotFound: there is no such role or version, or it has published no such file or folder.
             ObjectMissing, ObjectCorrupt: the object store does not have what was written.
         """
         self._lease.check()
@@ -178,19 +182,23 @@ class RunContext:
     def save(
         self,
         name: str,
-        content: Path | str | bytes,
+        content: FileLike,
         *,
         media_type: str | None = None,
         digest: str | None = None,
         publish: bool = True,
     ) -> None:
-        """Store a file (a path, or its bytes); it is visible when the run completes.
+        """Store a file or a folder; it is visible when the run completes.
 
-        `digest` replaces the sha256 of the bytes in the version's digest, for files that differ from run to run
-        although they mean the same.
+        `content` is a path, bytes, a file opened in binary mode (read from where it stands), or an iterable of bytes:
+        files are streamed, however large. `digest` replaces the sha256 of the bytes in the version's digest, for what
+        differs from run to run although it means the same.
 
         Raises:
-            InvalidInput: the name is taken or not usable.
+            NotFound: nothing is at the path.
+            InvalidInput: the name is taken or not usable, or the content is; see `save_file` and `save_folder`.
+            Conflict: the folder changed while it was stored.
+            ArtifactError: the object store cannot be written.
         """
         self._lease.check()
         self._writing.file(name, content, media_type=media_type, digest=digest, publish=publish)

@@ -1,21 +1,21 @@
-"""What a body reads: tables and files of the versions that its run has pinned, and which of them it did read."""
+"""What a body reads of the versions that its run has pinned (tables, files, folders), and which of them it did read."""
 
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from ..runs.port import BodyPort, UpstreamVersion
 from ..runs.result import Read
-from ..storage import files, parquet
+from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput, NotFound
-from ..storage.stored import StoredFile, StoredTable
-
-Form = Literal["pandas", "arrow", "polars", "scan"]
+from ..storage.forms import Form, read_as
+from ..storage.local_copies import LocalCopies
+from ..storage.reading import content_in, table_in
+from ..storage.stored import StoredTable
 
 
 class Reading:
@@ -28,8 +28,7 @@ class Reading:
         self._base_version_id = base_version_id
         self._reads: dict[str, Read] = {}
         self._resolved: dict[str, UpstreamVersion] = {}
-        self._scratch: TemporaryDirectory[str] | None = None
-        self._copies = 0
+        self._copies = LocalCopies()
         self._lock = threading.Lock()
 
     @cached_property
@@ -45,41 +44,20 @@ class Reading:
     def table(self, role: str, name: str | None, *, columns: Iterable[str] | None, where: Any, form: Form) -> Any:
         """See `RunContext.read`."""
         upstream = self._upstream(role)
-        stored = _table_of(upstream, name)
+        opened_by = f"run.open({upstream.role!r}"
+        artifact = table_in(_name_of(upstream), _published(upstream), name, opened_by=opened_by)
+        stored = artifact.stored_table()
         if stored.data_date is None:
-            self._check_known_days(upstream, stored)
-        wanted = list(columns) if columns is not None else None
-        objects, until = self._port.objects, self._until if stored.data_date is not None else None
-        if form == "pandas":
-            return parquet.to_pandas(objects, stored, columns=wanted, where=where, until=until)
-        if form == "scan":
-            if wanted is not None:
-                raise InvalidInput("as_='scan' gives a dataset of all columns: choose columns when you read from it")
-            return parquet.scan(objects, stored, where=where, until=until)
-        arrow = parquet.read_table(objects, stored, columns=wanted, where=where, until=until)
-        if form == "arrow":
-            return arrow
-        if form == "polars":
-            import polars
-
-            return polars.from_arrow(arrow)
-        raise InvalidInput(f"as_={form!r}: a table is read as pandas, arrow, polars or scan")
+            self._check_known_days(upstream, artifact)
+        until = self._until if stored.data_date is not None else None
+        return read_as(self._port.objects, stored, form, columns=columns, where=where, until=until)
 
     def file(self, role: str, name: str) -> Path:
         """See `RunContext.open`."""
         upstream = self._upstream(role)
-        artifact = upstream.artifacts.get(name)
-        if artifact is None or artifact.kind != "file":
-            known = [other.name for other in upstream.artifacts.values() if other.kind == "file"]
-            raise NotFound(f"file in {upstream.key}@v{upstream.number}", name, known=known)
-        self._check_known_days(upstream, artifact.stored)
-        with self._lock:
-            if self._scratch is None:
-                self._scratch = TemporaryDirectory(prefix="freshline-", ignore_cleanup_errors=True)
-            self._copies += 1
-            target = Path(self._scratch.name, str(self._copies))
-        files.download_file(self._port.objects, artifact.stored_file(), target)
-        return target
+        artifact = content_in(_name_of(upstream), _published(upstream), name)
+        self._check_known_days(upstream, artifact)
+        return self._copies.add(self._port.objects, artifact)
 
     def current(self, name: str) -> StoredTable | None:
         """See `RunContext.current`."""
@@ -89,15 +67,15 @@ class Reading:
 
     def close(self) -> None:
         """Remove the local copies."""
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._copies.close()
 
-    def _check_known_days(self, upstream: UpstreamVersion, stored: StoredTable | StoredFile) -> None:
+    def _check_known_days(self, upstream: UpstreamVersion, artifact: ArtifactRecord) -> None:
         """Refuse what its publisher says is of a later day than the run may read, where nothing tells which rows."""
-        if self._until is not None and stored.last_data_date is not None and stored.last_data_date > self._until:
+        last = artifact.last_data_date
+        if self._until is not None and last is not None and last > self._until:
             raise InvalidInput(
-                f"{upstream.key}@v{upstream.number} speaks of {stored.last_data_date}, after data_as_of {self._until}, "
-                "and has no column of dates to cut it at: read the version of that day by its number"
+                f"{_name_of(upstream)} speaks of {last}, after data_as_of {self._until}, and has no column "
+                "of dates to cut it at: read the version of that day by its number"
             )
 
     def _upstream(self, role: str) -> UpstreamVersion:
@@ -125,23 +103,10 @@ class Reading:
         return next((pin for pin in self.pins.values() if pin.key == role and "@" not in pin.role), None)
 
 
-def _table_of(upstream: UpstreamVersion, name: str | None) -> StoredTable:
-    tables = {
-        artifact.name: artifact
-        for artifact in upstream.artifacts.values()
-        if artifact.kind == "table" and artifact.publish
-    }
-    if not tables and (opened := [item.name for item in upstream.artifacts.values() if item.kind == "file"]):
-        raise InvalidInput(
-            f"{upstream.key}@v{upstream.number} has no table; open its file: run.open({upstream.role!r}, {opened[0]!r})"
-        )
-    if name is None and len(tables) == 1:
-        name = next(iter(tables))
-    if name is None:
-        shown = ", ".join(sorted(tables)) or "none"
-        raise InvalidInput(
-            f"{upstream.key}@v{upstream.number} has several tables or none: say table=…, one of: {shown}"
-        )
-    if name not in tables:
-        raise NotFound(f"table in {upstream.key}@v{upstream.number}", name, known=tables)
-    return tables[name].stored_table()
+def _name_of(upstream: UpstreamVersion) -> str:
+    return f"{upstream.key}@v{upstream.number}"
+
+
+def _published(upstream: UpstreamVersion) -> Mapping[str, ArtifactRecord]:
+    """Return what belongs to the version: what was not published is in no digest, so nobody would become stale."""
+    return {name: artifact for name, artifact in upstream.artifacts.items() if artifact.publish}

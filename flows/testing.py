@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,17 +24,18 @@ from ..runs import author_events, events
 from ..runs.port import UpstreamVersion
 from ..runs.recording import SavedState
 from ..runs.result import Result
-from ..storage import files, parquet
+from ..storage import parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.database import dump_json
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import new_id
+from ..storage.stored import StoredFolder, StoredTable
 from ..storage.words import UpdateMode
 from .callables import import_callable
 from .context import RunContext, RunIdentity
 from .lease import Lease
-from .writing import column_names
+from .writing import column_names, save
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class TestResult:
     """Written tables, as pandas."""
     files: Mapping[str, bytes]
     """Saved files."""
+    folders: Mapping[str, Mapping[str, bytes]]
+    """Saved folders: path in the folder -> bytes."""
     counters: Mapping[str, float]
     """What was counted, in tasks and outside of them."""
     messages: Sequence[tuple[str, str]]
@@ -73,9 +77,9 @@ def run(
 ) -> TestResult:
     """Run the body of a tracked flow (the flow itself, or its undecorated function) and return what it left.
 
-    `inputs` maps each role to a table, or to a mapping of tables (anything that `run.write` takes) and files
-    (bytes). `current` maps names to the tables of the deployment's current version, for incremental bodies.
-    `callables` maps a name to a function or its dotted path. With `checkpoint` this is a second attempt, whose
+    `inputs` maps each role to a table, or to a mapping of tables (anything that `run.write` takes), files (bytes or a
+    path) and folders (a path). `current` maps names to the tables of the deployment's current version, for incremental
+    bodies. `callables` maps a name to a function or its dotted path. With `checkpoint` this is a second attempt, whose
     predecessor had saved that state.
 
     Raises:
@@ -183,20 +187,23 @@ class _MemoryPort:
         return UpstreamVersion(role, new_id(), f"refresh/{role or 'test'}", new_id(), 1, artifacts)
 
     def _artifact(self, name: str, part: Any) -> ArtifactRecord:
-        if isinstance(part, bytes):
-            return ArtifactRecord.of_file(name, files.save_file(self.objects, part), publish=True)
+        if isinstance(part, bytes | Path):
+            return ArtifactRecord.of_file(name, save(self.objects, part), publish=True)
         has_date = "date" in column_names(part)
         stored = parquet.write_table(self.objects, part, data_date="date" if has_date else None)
         return ArtifactRecord.of_table(name, stored, publish=True)
 
 
 def _collect(port: _MemoryPort, result: Result, *, saved_before: int) -> TestResult:
-    tables, saved = {}, {}
+    tables, saved, folders = {}, {}, {}
     for artifact in result.artifacts:
-        if artifact.kind == "table":
-            tables[artifact.name] = parquet.to_pandas(port.objects, artifact.stored_table())
+        stored = artifact.stored
+        if isinstance(stored, StoredTable):
+            tables[artifact.name] = parquet.to_pandas(port.objects, stored)
+        elif isinstance(stored, StoredFolder):
+            folders[artifact.name] = {file.path: port.objects.read_bytes(file.name) for file in stored.files}
         else:
-            saved[artifact.name] = port.objects.read_bytes(artifact.stored_file().name)
+            saved[artifact.name] = port.objects.read_bytes(stored.name)
     counters: Counter[str] = Counter()
     for counted in [result.counters, *(step.counters for step in result.step_counters)]:
         counters.update(counted)
@@ -204,6 +211,7 @@ def _collect(port: _MemoryPort, result: Result, *, saved_before: int) -> TestRes
         metrics=dict(result.metrics),
         tables=tables,
         files=saved,
+        folders=folders,
         counters=dict(counters),
         messages=tuple(port.messages),
         checkpoints=tuple(one.state for one in port.checkpoints[saved_before:]),

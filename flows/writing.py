@@ -1,14 +1,16 @@
-"""What a body writes: tables and files, uploaded at once, and recorded when its run completes."""
+"""What a body writes: tables, files and folders, uploaded at once, and recorded when its run completes."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from ..storage import files, parquet
+from ..storage import files, folders, parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput
+from ..storage.files import FileLike
 from ..storage.filesystem import ObjectStore
-from ..storage.stored import StoredTable
+from ..storage.stored import StoredFile, StoredFolder, StoredTable
 
 WriteMode = Literal["overwrite", "append"]
 
@@ -45,13 +47,10 @@ class Writing:
         self.appended |= mode == "append"
         self._written[name] = ArtifactRecord.of_table(name, stored, publish=publish)
 
-    def file(
-        self, name: str, content: Path | str | bytes, *, media_type: str | None, digest: str | None, publish: bool
-    ) -> None:
+    def file(self, name: str, content: FileLike, *, media_type: str | None, digest: str | None, publish: bool) -> None:
         """See `RunContext.save`."""
         self._check_name(name)
-        source = Path(content) if isinstance(content, str) else content
-        stored = files.save_file(self._objects, source, media_type=media_type)
+        stored = save(self._objects, content, media_type=media_type)
         self._written[name] = ArtifactRecord.of_file(name, stored, publish=publish, digest=digest)
 
     def _check_name(self, name: str) -> None:
@@ -61,6 +60,15 @@ class Writing:
             raise InvalidInput(f"{name!r} is the name of what Freshline writes itself; choose another one")
         if name in self._written:
             raise InvalidInput(f"this run has written {name!r} already; give the second one another name")
+
+
+def save(objects: ObjectStore, content: FileLike, *, media_type: str | None = None) -> StoredFile | StoredFolder:
+    """Store a file, or a folder when that is what is at the path; errors as `files.save_file` and `save_folder`."""
+    if not isinstance(content, str | os.PathLike) or not os.path.isdir(content):
+        return files.save_file(objects, content, media_type=media_type)
+    if media_type is not None:
+        raise InvalidInput(f"{os.fspath(content)} is a folder, which has no media type: leave media_type out")
+    return folders.save_folder(objects, Path(content))
 
 
 def column_names(data: Any) -> list[Any]:

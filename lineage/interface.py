@@ -50,7 +50,7 @@ def inputs(
         version_id = questions.version_named(connection, reference, tenant_id=tenant)
         return questions.inputs_of(connection, version_id, recursive=recursive)
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def consumers(
@@ -61,7 +61,7 @@ def consumers(
     def ask(connection: Connection, tenant: str) -> Listing[BuiltVersion]:
         return questions.consumers_of(connection, questions.version_named(connection, reference, tenant_id=tenant))
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def impact(reference: str | UUID, *, database: Database | None = None, tenant_id: str | None = None) -> Impact:
@@ -74,7 +74,7 @@ def impact(reference: str | UUID, *, database: Database | None = None, tenant_id
     def ask(connection: Connection, tenant: str) -> Impact:
         return questions.impact_of(connection, questions.version_named(connection, reference, tenant_id=tenant))
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def upstream(
@@ -90,7 +90,7 @@ def upstream(
         found = registry.deployment(connection, deployment, tenant_id=tenant)
         return questions.deployments_above(connection, found.id, recursive=recursive)
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def downstream(
@@ -102,7 +102,7 @@ def downstream(
         found = registry.deployment(connection, deployment, tenant_id=tenant)
         return questions.deployments_below(connection, found.id, recursive=recursive)
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def explain(deployment: str, *, database: Database | None = None, tenant_id: str | None = None) -> Explanation:
@@ -116,7 +116,7 @@ def explain(deployment: str, *, database: Database | None = None, tenant_id: str
         found = registry.deployment(connection, deployment, tenant_id=tenant)
         return reasons.explain(connection, found.id)
 
-    return _answer(ask, database, tenant_id)
+    return answer(ask, database, tenant_id)
 
 
 def expiring(
@@ -136,17 +136,17 @@ def expiring(
         InvalidInput: the moment cannot be read, or has passed.
     """
     wanted = lapse.moment_named(before, timezone=timezone)
-    store = _shared(load_settings().resolved_database_url()) if database is None else database
+    store = opened(load_settings().resolved_database_url()) if database is None else database
 
     def ask(connection: Connection, tenant: str) -> Listing[Expiring]:
         now = store.now(connection)
         return lapse.expiring(connection, wanted, tenant_id=tenant, now=now, include_lapsed=include_lapsed)
 
-    return _answer(ask, store, tenant_id)
+    return answer(ask, store, tenant_id)
 
 
-def _answer(ask: Callable[[Connection, str], T], database: Database | None, tenant_id: str | None) -> T:
-    """Ask in one snapshot.
+def answer(ask: Callable[[Connection, str], T], database: Database | None, tenant_id: str | None) -> T:
+    """Ask in one snapshot of the store that the environment names, unless another one is given.
 
     Raises:
         StoreUnavailable: there is no store, or it cannot be reached.
@@ -155,7 +155,7 @@ def _answer(ask: Callable[[Connection, str], T], database: Database | None, tena
     if database is None or tenant_id is None:
         settings = load_settings()
         tenant_id = settings.tenant_id if tenant_id is None else tenant_id
-        database = _shared(settings.resolved_database_url()) if database is None else database
+        database = opened(settings.resolved_database_url()) if database is None else database
     try:
         with database.read() as connection:
             return ask(connection, tenant_id)
@@ -176,7 +176,12 @@ def _is_about_schema(error: exc.DBAPIError) -> bool:
     return str(error.orig).startswith(("no such table", "no such column"))
 
 
-def _shared(url: str) -> Database:
+def opened(url: str) -> Database:
+    """Return the store of a URL, opened once per process.
+
+    Raises:
+        StoreUnavailable: there is none; none is made.
+    """
     with _lock:
         if url not in _opened:
             path = sa.make_url(url).database if url.startswith("sqlite:") else None

@@ -1,8 +1,8 @@
 """Withdrawal: a version is declared wrong, or good again, and the pointer to the current one goes where it belongs.
 
 Works in the caller's transaction. The pointer stands where it would stand had the withdrawn versions never been
-published: the publications are gone through again in their order, each with the conditions of `versions.publish`. So
-a result that was built on a withdrawn base is not current either, and a restored version takes its place again.
+published (`pointer`). So a result that was built on a withdrawn base is not current either, and a restored version
+takes its place again.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from . import aliases, staleness, versions
+from . import aliases, pointer, staleness, versions
 from .acts import record
 from .models import ActKind, Deployment, DeploymentState, Version, VersionInput
 
@@ -100,24 +100,16 @@ def _judge(
 
 
 def _move_pointer(connection: Connection, deployment_id: UUID) -> None:
-    columns = (_VERSION.c.id, _VERSION.c.fence, _VERSION.c.base_version_id, _VERSION.c.source_delayed)
-    query = (
-        sa.select(*columns)
-        .where(
-            _VERSION.c.deployment_id == deployment_id,
-            _VERSION.c.partition == "",
-            _VERSION.c.withdrawn_at.is_(None),
-            _VERSION.c.may_become_current.is_not(sa.false()),
-        )
-        .order_by(_VERSION.c.number)
-    )
-    current_id, fence, source_delayed = None, _NO_FENCE, False
-    for row in connection.execute(query):
-        if row.fence > fence and row.base_version_id in (None, current_id):
-            current_id, fence, source_delayed = row.id, row.fence, bool(row.source_delayed)
-    pointer = {"version_id": current_id, "fence": fence, "source_delayed": source_delayed, "lapses_at": None}
+    were = pointer.held(connection, deployment_id)
+    last = were[-1] if were else None
+    stands = {
+        "version_id": last.id if last is not None else None,
+        "fence": last.fence if last is not None else _NO_FENCE,
+        "source_delayed": last is not None and bool(last.source_delayed),
+        "lapses_at": None,
+    }
     is_this = sa.and_(_STATE.c.deployment_id == deployment_id, _STATE.c.partition == "")
-    connection.execute(sa.update(_STATE).where(is_this).values(pointer))
+    connection.execute(sa.update(_STATE).where(is_this).values(stands))
     versions.renew_lapse(connection, deployment_id)
 
 

@@ -69,7 +69,8 @@ class Publisher:
 
         Args:
             name: the resource, or its key.
-            uri: any fsspec URL, or a local path: a Parquet file, a folder of them (a table), or any other file.
+            uri: any fsspec URL, or a local path: a Parquet file, a folder of them (a table), or any other file or
+                folder.
             data_date: the last day that it speaks of; needed unless the table has a column of dates.
             date_column: that column; the default need not be there, and none says that there is no such column.
             digest: what stands for the content of what cannot be read from here: then nobody reads it.

@@ -20,7 +20,7 @@ from ..lineage.listing import Listing
 from ..lineage.models import Deployment, DeploymentState, Version
 from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
-from ..storage.errors import FreshlineError, NotFound
+from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
 from . import comparing, contents, events, explaining, steps, store
 from .models import Run, RunUsage, Step
@@ -33,8 +33,6 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 _POLL_S = 0.25
-_NEAREST = 100
-"""How many of the newest runs a wrong id is compared with."""
 
 
 @dataclass(frozen=True)
@@ -263,14 +261,7 @@ class Queries:
         Raises:
             NotFound: there is none; the message has the ids of others that look like it.
         """
-        wanted = parse_run_id(run_id)
-        is_tenants = store.RUN.c.tenant_id == self.tenant_id
-        row = connection.execute(sa.select(store.RUN).where(store.RUN.c.id == wanted, is_tenants)).one_or_none()
-        if row is None:
-            newest = sa.select(store.RUN.c.id).where(is_tenants).order_by(store.RUN.c.id.desc()).limit(_NEAREST)
-            known = [show_run_id(one) for one in connection.execute(newest).scalars()]
-            raise NotFound("run", show_run_id(wanted), known=known)
-        return row
+        return store.named_run(connection, run_id, tenant_id=self.tenant_id)
 
 
 def _value(metric: Any) -> float:

@@ -19,7 +19,7 @@ from ..lineage.models import Activity, Deployment
 from ..storage import faults
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
-from ..storage.ids import show_run_id
+from ..storage.ids import parse_run_id, show_run_id
 from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
 from .events import Event
 from .models import Run, RunEvent, Store
@@ -36,6 +36,9 @@ _BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa
 _UNSET: Mapping[str, Any] = {
     **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
 }  # fmt: skip
+
+_NEAREST = 100
+"""How many of the newest runs a wrong id is compared with."""
 
 _STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
 _RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
@@ -103,6 +106,23 @@ def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[
     row: Row[Any] | None = (_LOCK_RUN if lock else _RUN_BY_ID).first(connection, run_id=run_id)
     if row is None:
         raise NotFound("run", show_run_id(run_id))
+    return row
+
+
+def named_run(connection: Connection, run_id: UUID | str, *, tenant_id: str) -> Row[Any]:
+    """Return the row of a run of this tenant, given by its id, with or without `run-`.
+
+    Raises:
+        InvalidInput: it is no id.
+        NotFound: there is none; the message has the ids of others that look like it.
+    """
+    wanted = parse_run_id(run_id)
+    is_tenants = RUN.c.tenant_id == tenant_id
+    row = connection.execute(sa.select(RUN).where(RUN.c.id == wanted, is_tenants)).one_or_none()
+    if row is None:
+        newest = sa.select(RUN.c.id).where(is_tenants).order_by(RUN.c.id.desc()).limit(_NEAREST)
+        known = [show_run_id(one) for one in connection.execute(newest).scalars()]
+        raise NotFound("run", show_run_id(wanted), known=known)
     return row
 
 

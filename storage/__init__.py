@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from .digest import LogicalDigest, TableDigest
     from .files import download_file, open_file, save_file
     from .filesystem import ObjectStore
-    from .parquet import read_table, scan, to_pandas, write_table
+    from .folders import download_folder, save_folder
+    from .parquet import read_table, to_pandas, write_table
+    from .reading import WithdrawnVersion, contents, download, fragment_urls, open, read, scan
     from .settings import Settings, load_settings
-    from .stored import StoredFile, StoredTable
+    from .stored import StoredFile, StoredFolder, StoredTable
 
 __all__ = [
     "ArtifactRecord",
@@ -24,13 +26,22 @@ __all__ = [
     "ObjectStore",
     "Settings",
     "StoredFile",
+    "StoredFolder",
     "StoredTable",
     "TableDigest",
+    "WithdrawnVersion",
+    "contents",
+    "download",
     "download_file",
+    "download_folder",
+    "fragment_urls",
     "load_settings",
+    "open",
     "open_file",
+    "read",
     "read_table",
     "save_file",
+    "save_folder",
     "scan",
     "to_pandas",
     "write_table",
@@ -43,14 +54,23 @@ _MODULES = {
     "ObjectStore": "filesystem",
     "Settings": "settings",
     "StoredFile": "stored",
+    "StoredFolder": "stored",
     "StoredTable": "stored",
     "TableDigest": "digest",
+    "WithdrawnVersion": "reading",
+    "contents": "reading",
+    "download": "reading",
     "download_file": "files",
+    "download_folder": "folders",
+    "fragment_urls": "reading",
     "load_settings": "settings",
+    "open": "reading",
     "open_file": "files",
+    "read": "reading",
     "read_table": "parquet",
     "save_file": "files",
-    "scan": "parquet",
+    "save_folder": "folders",
+    "scan": "reading",
     "to_pandas": "parquet",
     "write_table": "parquet",
 }

@@ -17,7 +17,7 @@ from .errors import Conflict, InvalidInput
 from .ids import new_id
 from .models import Artifact, ArtifactKind, ArtifactObject, StoredObject
 from .statement import Sql, Statement, insert_all
-from .stored import Fragment, StoredFile, StoredTable
+from .stored import FolderFile, Fragment, StoredFile, StoredFolder, StoredTable
 
 TABLE_MEDIA_TYPE = "application/vnd.apache.parquet"
 
@@ -25,6 +25,11 @@ _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _ARTIFACT_OBJECT = ArtifactObject.__table__  # type: ignore[attr-defined]
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
 _MAX_NAME = 250
+_RECORDS: dict[str, type[StoredTable] | type[StoredFile] | type[StoredFolder]] = {
+    ArtifactKind.TABLE: StoredTable,
+    ArtifactKind.FILE: StoredFile,
+    ArtifactKind.FOLDER: StoredFolder,
+}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -51,14 +56,14 @@ _INSERT_LINK = insert_all(_ARTIFACT_OBJECT)
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
-    """A named table or file, with all that is recorded of it."""
+    """A named table, file or folder, with all that is recorded of it."""
 
     name: str
     """The name that the user gave: 1 to 250 printable characters."""
-    stored: StoredTable | StoredFile
+    stored: StoredTable | StoredFile | StoredFolder
     """Where its objects are."""
     digest: str
-    """What counts for the version: the logical digest, the sha256, or what the author of a file gave."""
+    """What counts for the version: the logical digest, the sha256, or what the author of a file or folder gave."""
     publish: bool = True
     """It belongs to the published version, not to the run alone."""
 
@@ -68,18 +73,29 @@ class ArtifactRecord:
         return cls(name=name, stored=stored, digest=stored.digest, publish=publish)
 
     @classmethod
-    def of_file(cls, name: str, stored: StoredFile, *, publish: bool = True, digest: str | None = None) -> Self:
-        """Return the record of a file; `digest` is the author's, for files that differ from run to run."""
+    def of_file(
+        cls, name: str, stored: StoredFile | StoredFolder, *, publish: bool = True, digest: str | None = None
+    ) -> Self:
+        """Return the record of a file or folder; `digest` is the author's, for what differs from run to run."""
         return cls(name=name, stored=stored, digest=stored.sha256 if digest is None else digest, publish=publish)
 
     @property
     def kind(self) -> ArtifactKind:
-        """Whether it is a table or a file."""
-        return ArtifactKind.TABLE if isinstance(self.stored, StoredTable) else ArtifactKind.FILE
+        """Whether it is a table, a file or a folder."""
+        if isinstance(self.stored, StoredTable):
+            return ArtifactKind.TABLE
+        return ArtifactKind.FOLDER if isinstance(self.stored, StoredFolder) else ArtifactKind.FILE
+
+    @property
+    def objects(self) -> Sequence[Fragment | StoredFile | FolderFile]:
+        """The objects that it is made of, in order: fragments, the file, or the files of the folder."""
+        if isinstance(self.stored, StoredTable):
+            return self.stored.fragments
+        return self.stored.files if isinstance(self.stored, StoredFolder) else (self.stored,)
 
     @property
     def rows(self) -> int | None:
-        """Rows of the table; none for a file."""
+        """Rows of the table; none for anything else."""
         return self.stored.rows if isinstance(self.stored, StoredTable) else None
 
     @property
@@ -90,7 +106,7 @@ class ArtifactRecord:
     @property
     def media_type(self) -> str:
         """As in HTTP."""
-        return self.stored.media_type if isinstance(self.stored, StoredFile) else TABLE_MEDIA_TYPE
+        return TABLE_MEDIA_TYPE if isinstance(self.stored, StoredTable) else self.stored.media_type
 
     @property
     def first_data_date(self) -> date | None:
@@ -106,20 +122,31 @@ class ArtifactRecord:
         """Return where the table is.
 
         Raises:
-            InvalidInput: it is a file.
+            InvalidInput: it is a file or a folder.
         """
         if not isinstance(self.stored, StoredTable):
-            raise InvalidInput(f"the artifact {self.name!r} is a file, not a table: open it instead of reading it")
+            raise InvalidInput(f"the artifact {self.name!r} is a {self.kind}, no table: open it instead of reading it")
         return self.stored
 
     def stored_file(self) -> StoredFile:
         """Return where the file is.
 
         Raises:
+            InvalidInput: it is a table or a folder.
+        """
+        if isinstance(self.stored, StoredFile):
+            return self.stored
+        instead = "read it instead of opening it" if self.rows is not None else "it has several files"
+        raise InvalidInput(f"the artifact {self.name!r} is a {self.kind}, no file: {instead}")
+
+    def stored_content(self) -> StoredFile | StoredFolder:
+        """Return where the file or folder is.
+
+        Raises:
             InvalidInput: it is a table.
         """
-        if not isinstance(self.stored, StoredFile):
-            raise InvalidInput(f"the artifact {self.name!r} is a table, not a file: read it instead of opening it")
+        if isinstance(self.stored, StoredTable):
+            raise InvalidInput(f"the artifact {self.name!r} is a table, no file: read it instead of opening it")
         return self.stored
 
 
@@ -147,11 +174,9 @@ def insert_artifacts(
     for artifact in artifacts:
         artifact_id = new_id()
         rows.append(_row_of(artifact_id, owner_id, artifact, now))
-        stored = artifact.stored
-        if stored.root is not None:
+        if artifact.stored.root is not None:
             continue  # not ours: nothing here may condemn and delete it
-        parts: Sequence[Fragment | StoredFile] = stored.fragments if isinstance(stored, StoredTable) else [stored]
-        for position, part in enumerate(parts):
+        for position, part in enumerate(artifact.objects):
             objects[part.name] = {"name": part.name, "sha256": part.sha256, "size_bytes": part.size_bytes}
             links.append({"artifact_id": artifact_id, "position": position, "object_name": part.name})
     # One order for everybody: two writers that share objects must not wait for each other in a circle.
@@ -185,7 +210,7 @@ def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]
     return [
         ArtifactRecord(
             name=row.name,
-            stored=(StoredTable if row.kind == ArtifactKind.TABLE else StoredFile).from_json(row.stored_json),
+            stored=_RECORDS[row.kind].from_json(row.stored_json),
             digest=row.digest,
             publish=row.publish,
         )

@@ -1,20 +1,22 @@
 """What others keep, as the record of a table or file: digested in a stream, referenced where it is, or copied.
 
 A Parquet file, or a folder of them, is a table: its digest is the logical one, the same as that of a table that
-Freshline wrote with these rows. Any other file is its bytes. Knows no run and no database.
+Freshline wrote with these rows. Any other file is its bytes, any other folder its files. Knows no run and no database.
 """
 
 import mimetypes
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from . import files, parquet
+from . import files, folders, parquet
 from .batches import check_schema
 from .data_dates import holds_dates
 from .digest import BLOCK_ROWS, file_sha256
@@ -23,7 +25,7 @@ from .filesystem import ObjectStore
 from .found import Found, Part, check_uri
 from .fragments import describe_fragment
 from .referenced import ReferencedStore
-from .stored import REFERENCED_FORMAT, Fragment, StoredFile, StoredTable
+from .stored import REFERENCED_FORMAT, FolderFile, Fragment, StoredFile, StoredFolder, StoredTable
 
 DATE_COLUMN = "date"
 """The column of data dates, where nothing else is said."""
@@ -36,14 +38,15 @@ Watch = Callable[[int, int], None]
 
 def refer_to(
     found: Found, *, date_column: str | None = DATE_COLUMN, watch: Watch | None = None
-) -> StoredTable | StoredFile:
+) -> StoredTable | StoredFile | StoredFolder:
     """Read and digest it, and return a record that refers to it where it is.
 
     Memory holds a few row groups; what is not on a local disk passes through a temporary file, one part at a time.
     `date_column` says which day a row speaks of; a table need not have the default one.
 
     Raises:
-        InvalidInput: a Parquet file is damaged, or has other columns than the one before, or no such date column.
+        InvalidInput: a Parquet file is damaged, or has other columns than the one before, or no such date column; or
+            a folder holds a name that cannot be kept.
         NotStorable: a column is of a type that Freshline cannot read back, or a row has no data date.
         ArtifactError: it cannot be read.
     """
@@ -53,6 +56,8 @@ def refer_to(
             batches = _batches(found, fragments, watch)
             column = _date_column(found, date_column)
             return parquet.refer_to_table(batches, fragments, root=found.url, data_date=column)
+    if found.is_folder:
+        return replace(folders.folder_of(_folder_files(found, watch)), root=found.url)
     (part,) = found.parts
     with _on_disk(found.store, part) as path:
         sha256, size_bytes = file_sha256(path)
@@ -70,7 +75,7 @@ def refer_to(
 
 def copy(
     objects: ObjectStore, found: Found, *, date_column: str | None = DATE_COLUMN, watch: Watch | None = None
-) -> StoredTable | StoredFile:
+) -> StoredTable | StoredFile | StoredFolder:
     """Copy it into the store and return the record of the copy; a table is written anew, with the same digest.
 
     Raises:
@@ -80,6 +85,8 @@ def copy(
         with _named(found):
             column = _date_column(found, date_column)
             return parquet.write_table(objects, _batches(found, [], watch), data_date=column)
+    if found.is_folder:
+        return folders.folder_of(_folder_files(found, watch, objects))
     (part,) = found.parts
     with _on_disk(found.store, part) as path:
         stored = files.save_file(objects, path, media_type=_media_type(found.url))
@@ -102,6 +109,25 @@ def stated(uri: str) -> StoredFile:
         root=check_uri(uri),
         format=REFERENCED_FORMAT,
     )
+
+
+def _folder_files(found: Found, watch: Watch | None, objects: ObjectStore | None = None) -> Iterator[FolderFile]:
+    """Yield the files of a folder, digested where they are, or copied into a store."""
+    folders.check_paths([part.name for part in found.parts], of=found.url)
+    read_bytes = 0
+    for part in found.parts:
+        with _on_disk(found.store, part) as path:
+            if objects is None:
+                sha256, size_bytes = file_sha256(path)
+                name = part.name
+            else:
+                stored = files.save_file(objects, path)
+                name, sha256, size_bytes = stored.name, stored.sha256, stored.size_bytes
+            is_executable = found.store.local_root is not None and bool(path.stat().st_mode & stat.S_IXUSR)
+        yield FolderFile(path=part.name, name=name, sha256=sha256, size_bytes=size_bytes, is_executable=is_executable)
+        read_bytes += part.size_bytes
+        if watch is not None:
+            watch(read_bytes, found.size_bytes)
 
 
 def _batches(found: Found, fragments: list[Fragment], watch: Watch | None) -> Iterator[pa.RecordBatch]:

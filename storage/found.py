@@ -1,8 +1,8 @@
 """What is at a URI: a file, or the files of a folder, as their file system shows them.
 
 Owns which files count, how Parquet is told from other bytes, and whether something has changed since it was looked
-at. Reads no content but the first and the last bytes. The files of a folder are in the order of their paths; those
-whose names begin with `_` or `.` do not count.
+at. Reads no content but the first and the last bytes. The files of a folder are in the order of their paths. A folder
+is a table when its files are Parquet, and then those whose names begin with `_` or `.` do not count.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +45,11 @@ class Found:
     """They are Parquet."""
 
     @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder: of one file, perhaps."""
+        return bool(self.parts[0].name)
+
+    @property
     def url(self) -> str:
         """The URI in full: a relative path has become an absolute one."""
         return self.store.url
@@ -59,22 +64,27 @@ def find(uri: str) -> Found:
     """Look at what is at a URI: any fsspec URL, or a local path.
 
     Raises:
-        InvalidInput: it is no URI that can be used, an empty folder, or one that holds other files than Parquet.
+        InvalidInput: it is no URI that can be used, an empty folder, or one that holds Parquet and other files.
         NotFound: nothing is there.
         ArtifactError: it cannot be read.
     """
     store = _store_at(uri)
     parts = _parts(store)
+    shown = tuple(part for part in parts if _is_shown(part))
+    if not shown:
+        raise InvalidInput(f"{store.url} is an empty folder: there is nothing to publish")
     with ThreadPoolExecutor(_READS_AT_ONCE) as executor:
-        parquets = list(executor.map(partial(_is_parquet, store), parts))
-    if len(parts) > 1 or parts[0].name:
-        for part, is_parquet in zip(parts, parquets, strict=True):
-            if not is_parquet:
-                raise InvalidInput(
-                    f"{store.url_of(part.name)} is no Parquet: a folder is published as a table, of Parquet files "
-                    "alone; give one file, or an archive of the folder"
-                )
-    return Found(store, parts, all(parquets))
+        parquets = list(executor.map(partial(_is_parquet, store), shown))
+    if all(parquets):
+        return Found(store, shown, is_table=True)
+    if any(parquets):
+        other = shown[parquets.index(False)]
+        raise InvalidInput(
+            f"{store.url_of(other.name)} is no Parquet, and other files beside it are: a folder is published as a "
+            "table, of Parquet files alone, or as it is, when none of its files are Parquet; give a folder of one "
+            "kind, one file, or an archive of the folder"
+        )
+    return Found(store, parts, is_table=False)
 
 
 def full_uri(uri: str) -> str:
@@ -145,12 +155,12 @@ def _parts(store: ReferencedStore) -> tuple[Part, ...]:
             return (_part(store, "", facts),)
         listed = filesystem.find(root, detail=True)
     names = {place.removeprefix(root).lstrip("/"): facts for place, facts in listed.items() if facts["type"] == "file"}
-    shown = [
-        name for name in sorted(names) if name and not any(step.startswith(("_", ".")) for step in name.split("/"))
-    ]
-    if not shown:
-        raise InvalidInput(f"{store.url} is an empty folder: there is nothing to publish")
-    return tuple(_part(store, name, names[name]) for name in shown)
+    # Without a name it is the mark by which some object stores show an empty folder.
+    return tuple(_part(store, name, names[name]) for name in sorted(names) if name)
+
+
+def _is_shown(part: Part) -> bool:
+    return not any(step.startswith(("_", ".")) for step in part.name.split("/"))
 
 
 def _part(store: ReferencedStore, name: str, facts: dict[str, Any]) -> Part:

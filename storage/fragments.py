@@ -253,4 +253,14 @@ def _close_and_put(store: ObjectStore, writer: pq.ParquetWriter, path: Path, row
 def _arrow_filesystem(store: ObjectStore) -> pyarrow.fs.FileSystem:
     if store.local_root is not None:
         return pyarrow.fs.LocalFileSystem(use_mmap=store.is_mappable)
-    return pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(store.filesystem))
+    return pyarrow.fs.PyFileSystem(_ExactReads(store.filesystem))
+
+
+class _ExactReads(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow ships no types
+    """Reads what the Parquet reader asks for and no more: drivers read up to 50 MB ahead otherwise, at every place."""
+
+    def open_input_file(self, path: str) -> pa.PythonFile:
+        """Open a file for reading anywhere in it; the Parquet reader itself joins reads that lie close together."""
+        if not self.fs.isfile(path):
+            raise FileNotFoundError(path)
+        return pa.PythonFile(self.fs.open(path, mode="rb", cache_type="none"), mode="r")

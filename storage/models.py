@@ -23,6 +23,8 @@ class ArtifactKind(StrEnum):
     """Rows, as Parquet fragments."""
     FILE = "file"
     """Bytes with a media type, as one object."""
+    FOLDER = "folder"
+    """Files under their paths, an object each."""
 
 
 class StoredObject(SQLModel, table=True):
@@ -48,7 +50,7 @@ class StoredObject(SQLModel, table=True):
 
 
 class Artifact(SQLModel, table=True):
-    """A named table or file that somebody wrote; immutable."""
+    """A named table, file or folder that somebody wrote; immutable."""
 
     __table_args__ = (sa.UniqueConstraint("owner_id", "name"),)
 
@@ -62,17 +64,17 @@ class Artifact(SQLModel, table=True):
     publish: bool
     """It belongs to the published version, not to the run alone."""
     digest: str
-    """Logical digest of the table; sha256 of the file, or the digest that its author gave."""
+    """Logical digest of the table; sha256 of the file, digest of the folder, or what its author gave instead."""
     rows: int | None = Field(default=None, sa_type=sa.BigInteger)
-    """Rows of the table; null for a file."""
+    """Rows of the table; null for anything else."""
     size_bytes: int = Field(sa_type=sa.BigInteger)
     """Bytes of its objects, shared ones included."""
     media_type: str
     """As in HTTP, such as `text/html`."""
     table_schema: list[Any] | None = Field(default=None, sa_type=json_type())
-    """Name and type of each column, in order; null for a file."""
+    """Name and type of each column, in order; null for anything but a table."""
     stored_json: str = Field(sa_type=sa.Text)
-    """What reading needs: a `StoredTable` or `StoredFile` as JSON. Text, since no query looks inside."""
+    """What reading needs: a `StoredTable`, `StoredFile` or `StoredFolder` as JSON. Text: no query looks inside."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     """When it was recorded."""
 
@@ -86,6 +88,6 @@ class ArtifactObject(SQLModel, table=True):
     artifact_id: UUID = Field(primary_key=True, foreign_key="artifact.id")
     """The artifact."""
     position: int = Field(primary_key=True)
-    """0, 1, 2…: the order of a table's fragments."""
+    """0, 1, 2…: the order of a table's fragments, or of a folder's files."""
     object_name: str = Field(foreign_key="stored_object.name")
     """The object."""

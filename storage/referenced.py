@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import InvalidInput, ObjectCorrupt, ObjectMissing
 from .filesystem import ObjectStore
-from .stored import StoredFile, StoredTable
+from .stored import StoredFile, StoredFolder, StoredTable
 
 
 class ReferencedStore(ObjectStore):
@@ -61,6 +61,6 @@ class ReferencedStore(ObjectStore):
         return super()._advice() if self.protocol in ("s3", "s3a") else "Check its address and the credentials for it"
 
 
-def store_of(store: ObjectStore, stored: StoredTable | StoredFile) -> ObjectStore:
+def store_of(store: ObjectStore, stored: StoredTable | StoredFile | StoredFolder) -> ObjectStore:
     """Return where the objects of a record lie: in the store, or elsewhere."""
     return store if stored.root is None else ReferencedStore(stored.root)

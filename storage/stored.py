@@ -1,4 +1,4 @@
-"""What a record says of a stored table or file: enough to find its objects, check them and read them.
+"""What a record says of a stored table, file or folder: enough to find its objects, check them and read them.
 
 Plain values that travel as JSON; nothing here touches the object store. Objects are shared between tables: never
 change or delete one because a single record names it.
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FORMAT = 1
-_NEWEST_FORMAT = REFERENCED_FORMAT = 2
+REFERENCED_FORMAT = 2
 """Of records of what lies elsewhere: a program that would look for it in the store refuses to read them."""
+_NEWEST_FORMAT = FOLDER_FORMAT = 3
+"""Of records of folders: a program that does not know them says so."""
+FOLDER_MEDIA_TYPE = "inode/directory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,54 @@ class StoredFile:
         return _load(cls, text)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FolderFile:
+    """One file of a folder."""
+
+    path: str
+    """Relative to the folder, with `/` between its steps."""
+    name: str
+    """Name of the object, relative to the store's root, or to the folder's."""
+    sha256: str
+    """sha256 of its bytes, hexadecimal."""
+    size_bytes: int
+    is_executable: bool = False
+    """All that is kept of the file's mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFolder:
+    """An immutable folder: one object per file, shared with every record that has the same bytes."""
+
+    name: str = ""
+    """A folder is no object of its own."""
+    sha256: str
+    """The folder's digest: sha256 over (path, sha256) of its files and empty folders, sorted (`storage.folders`)."""
+    size_bytes: int
+    """Bytes of all files."""
+    files: tuple[FolderFile, ...]
+    """By path."""
+    empty_folders: tuple[str, ...] = ()
+    """Paths of the folders in it that hold nothing, in order."""
+    media_type: str = FOLDER_MEDIA_TYPE
+    """As desktops name a folder."""
+    last_data_date: date | None = None
+    """The day that it speaks of, when its publisher stated one."""
+    root: str | None = None
+    """URL of the folder that is referenced where it is; null: the objects lie in the store."""
+    format: int = FOLDER_FORMAT
+    """Version of this record's own form."""
+
+    def to_json(self) -> str:
+        """Return the record as JSON."""
+        return _dump(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record; errors as `StoredTable.from_json`."""
+        return _load(cls, text)
+
+
 def object_name(sha256: str, suffix: str = "") -> str:
     """Return the name of the object with these bytes: spread over 256 folders, for stores that list slowly."""
     return f"{OBJECTS}{sha256[:2]}/{sha256}{suffix}"
@@ -149,10 +200,10 @@ def schema_difference(expected: tuple[tuple[str, str], ...], got: tuple[tuple[st
 def _adapters() -> "dict[type, TypeAdapter[Any]]":
     from pydantic import TypeAdapter
 
-    return {record: TypeAdapter(record) for record in (StoredTable, StoredFile)}
+    return {record: TypeAdapter(record) for record in (StoredTable, StoredFile, StoredFolder)}
 
 
-def _dump(record: StoredTable | StoredFile) -> str:
+def _dump(record: StoredTable | StoredFile | StoredFolder) -> str:
     return _adapters()[type(record)].dump_json(record).decode()
 
 

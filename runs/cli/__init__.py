@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
     "alias": ("versions", "Name versions with aliases, such as champion."),
+    "artifacts": ("artifacts", "List what a run or version holds, or download some of it."),
     "backfill": ("redo", "Run a deployment for a range of data dates."),
     "cancel": ("running", "Ask for the end of a run."),
     "compare": ("tracing", "Say what tells two runs apart."),

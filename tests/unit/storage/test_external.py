@@ -73,7 +73,7 @@ def test_empty_folder_is_refused(place, tmp_path):
 def test_folder_with_another_file_than_parquet_is_refused(place):
     put(f"{place}/a.parquet", PRICES)
     put(f"{place}/read.me", b"hello, I am text")
-    with pytest.raises(InvalidInput, match=r"read.me is no Parquet: .*give one file, or an archive"):
+    with pytest.raises(InvalidInput, match=r"read.me is no Parquet, and other files beside it are"):
         found.find(place)
 
 
