@@ -1,6 +1,8 @@
 """Reading without a flow: which version or run a reference means, what of it is given, and what is refused."""
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -10,7 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from freshline import storage
+from freshline.flows.reading import Reading
 from freshline.lineage import interface
+from freshline.runs import cli
 from freshline.runs.curation import Curation
 from freshline.runs.models import Run
 from freshline.runs.redo.replaying import Replays
@@ -327,3 +331,76 @@ def test_settings_name_another_store(told, tmp_path, monkeypatch):
     settings = storage.load_settings()
     monkeypatch.setenv("FRESHLINE_DATABASE_URL", f"sqlite:///{tmp_path}/none.db")
     assert len(storage.read(PRICES, settings=settings)) == 3
+
+
+# On the command line.
+
+
+@pytest.fixture
+def call(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Call the command line; return exit code, output and errors."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["freshline", "artifacts", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["refresh/price"], 2, "Did you mean 'refresh/prices'"),
+        ([f"{PRICES}@v1", "modle"], 2, "(it has model, prices, report.html) called 'modle'. Did you mean 'model'"),
+        ([f"{PRICES}@v1", "modle", "--to", "x"], 2, "Did you mean 'model'"),
+        ([PRICES, "--to", "x"], 2, "--to PATH needs the NAME of the artifact"),
+        ([PRICES, "prices", "--to", "there"], 2, "there is there already"),
+        ([PRICES, "--at", "tomorrow"], 2, "'tomorrow' is no moment"),
+        ([PRICES, "--data-date", "2.1.26"], 2, "does not match the format"),
+        ([f"{PRICES}@wrong"], 1, "which was withdrawn"),
+    ],
+)
+def test_call_that_cannot_be_answered_is_one_line_with_its_exit_code(
+    told, call, tmp_path, monkeypatch, arguments, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").touch()
+    exit_code, out, err = call(*arguments)
+    assert (exit_code, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_artifacts_are_listed_shown_and_downloaded(told, call, tmp_path):
+    listed = json.loads(call(show_run_id(told.first.id), "--json")[1])
+    assert [(one["name"], one["kind"], one["publish"]) for one in listed] == [
+        ("model", "folder", True), ("prices", "table", True), ("report.html", "file", True), ("scratch", "table", False)
+    ]  # fmt: skip
+    shown = json.loads(call(f"{PRICES}@v1", "model", "--json")[1])
+    assert [(part["path"], part["size_bytes"]) for part in shown["objects"]] == [("weights", 7)]
+    for name in ("model", "prices", "report.html"):
+        assert name in call(f"{PRICES}@v1")[1]
+        assert f"{name} of refresh/prices@v1" in call(f"{PRICES}@v1", name)[1]
+        code, out, _ = call(PRICES, name, "--data-date", "2026-01-02", "--to", str(tmp_path / name))
+        assert (code, out) == (0, f"refresh/prices {name} is at {tmp_path / name}\n")
+    assert (tmp_path / "model" / "weights").read_bytes() == b"weights"
+    downloaded = json.loads(call(PRICES, "prices", "--to", str(tmp_path / "2.parquet"), "--json")[1])
+    assert len(pd.read_parquet(downloaded["path"])) == 3
+
+
+def test_warning_about_a_withdrawn_version_is_one_line_on_the_error_stream(told, call):
+    code, out, err = call(f"{PRICES}@v3", "--json")
+    assert (code, [one["name"] for one in json.loads(out)]) == (0, ["prices"])
+    assert err == "Warning: refresh/prices@v3 was withdrawn at 2026-01-08 12:00 UTC: a wrong close\n"
+
+
+def test_body_opens_nothing_that_its_upstream_did_not_publish(world):
+    log = ArtifactRecord.of_file("log", save_file(world.objects, b"x"), publish=False)
+    finish(world, world.service.submit(PRICES), of_days(world, 2), log)
+    claim = world.start(world.service.submit(MOMENTUM))
+    reading = Reading(world.port, claim.run.id, until=None, base_version_id=None)
+    with pytest.raises(NotFound, match="file or folder in refresh/prices@v1"):
+        reading.file("prices", "log")

@@ -25,9 +25,10 @@ from freshline.storage.errors import (
 )
 from freshline.storage.files import download_file, open_file
 from freshline.storage.filesystem import ObjectStore
+from freshline.storage.folders import download_folder
 from freshline.storage.ids import new_id
 from freshline.storage.referenced import ReferencedStore
-from freshline.storage.stored import StoredFile, StoredTable
+from freshline.storage.stored import StoredFile, StoredFolder, StoredTable
 
 
 @pytest.fixture
@@ -75,6 +76,16 @@ def test_folder_with_another_file_than_parquet_is_refused(place):
     put(f"{place}/read.me", b"hello, I am text")
     with pytest.raises(InvalidInput, match=r"read.me is no Parquet, and other files beside it are"):
         found.find(place)
+
+
+def test_name_in_a_folder_that_cannot_be_kept_is_refused(objects, tmp_path):
+    (tmp_path / "model").mkdir()
+    for name in ("Weights", "weights"):
+        (tmp_path / "model" / name).write_bytes(b"x")
+    at = found.find(str(tmp_path / "model"))
+    for publish in (external.refer_to, lambda at: external.copy(objects, at)):
+        with pytest.raises(InvalidInput, match="are one name where capitals do not count"):
+            publish(at)
 
 
 def test_file_named_parquet_that_is_cut_off_is_refused(place):
@@ -316,3 +327,30 @@ def test_referenced_artifact_speaks_of_its_data_date(place):
     stored = external.refer_to(found.find(put(f"{place}/a.parquet", PRICES)))
     assert ArtifactRecord.of_table("vendor", stored).last_data_date == date(2026, 1, 2)
     assert ArtifactRecord.of_file("x", external.stated("a://b"), digest="d").last_data_date is None
+
+
+def test_folder_of_other_files_is_a_folder_with_all_of_them(place, objects, tmp_path):
+    contents = {"weights": b"weights", "_meta/config": b"{}", ".hidden": b"h"}
+    for name, content in contents.items():
+        fsspec.open(f"{place}/{name}", "wb").fs.makedirs(
+            f"{place}/{name}".removeprefix("file://").removeprefix("memory:/").rpartition("/")[0], exist_ok=True
+        )
+        put(f"{place}/{name}", content)
+    at = found.find(place)
+    assert (at.is_table, at.is_folder) == (False, True)
+    seen: list[tuple[int, int]] = []
+    referenced = external.refer_to(at, watch=lambda done, total: seen.append((done, total)))
+    copied = external.copy(objects, at)
+    assert isinstance(referenced, StoredFolder)
+    assert isinstance(copied, StoredFolder)
+    assert (referenced.root, copied.root) == (at.url, None)
+    assert referenced.sha256 == copied.sha256
+    assert seen[-1] == (10, 10)
+    for number, stored in enumerate((referenced, copied)):
+        download_folder(objects, stored, tmp_path / str(number))
+        assert {name: (tmp_path / str(number) / name).read_bytes() for name in contents} == contents
+    put(f"{place}/weights", b"changed")
+    with pytest.raises(ObjectCorrupt, match="has changed since it was published"):
+        download_folder(objects, referenced, tmp_path / "again")
+    download_folder(objects, copied, tmp_path / "again")
+    assert ArtifactRecord.of_file("model", referenced).objects == referenced.files

@@ -1,5 +1,7 @@
 """Files that are not tables."""
 
+import io
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,49 @@ def test_file_that_does_not_exist_is_named(store, tmp_path):
 def test_folder_is_refused(store, tmp_path):
     with pytest.raises(InvalidInput, match="is a folder"):
         save_file(store, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "NoneType is no content of a file: give a path, bytes"),
+        (7, "int is no content"),
+        ({"a": 1}, "dict is no content"),
+        (io.StringIO("text"), "the content is text: open the file in binary mode"),
+        (io.StringIO(""), "the content is text"),
+        (iter(["text"]), "the content is text"),
+        (iter([b"bytes", 7]), "a part of the content is int: give bytes"),
+        ("a\0b", "cannot read 'a.x00b'"),
+    ],
+    ids=repr,
+)
+def test_content_that_is_none_is_refused_and_nothing_is_stored(store, content, message):
+    with pytest.raises(InvalidInput, match=message):
+        save_file(store, content)
+    assert list(store.list()) == []
+    assert [path for path in Path(store.path_of("staging")).rglob("*") if path.is_file()] == []
+
+
+def test_pipe_is_refused_and_not_waited_for(store, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidInput, match="is no regular file: save what it gives"):
+        save_file(store, tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("media_type", ["", "html", "text/", "/html", "text/html\n"])
+def test_media_type_that_is_none_is_refused(store, media_type):
+    with pytest.raises(InvalidInput, match="is no media type"):
+        save_file(store, b"x", media_type=media_type)
+
+
+def test_error_of_the_content_itself_comes_through(store):
+    def parts():
+        yield b"half"
+        raise ConnectionError("the source went away")
+
+    with pytest.raises(ConnectionError, match="went away"):
+        save_file(store, parts())
+    assert list(store.list()) == []
 
 
 def test_download_into_a_folder_that_does_not_exist_names_the_path(store, tmp_path):
@@ -81,3 +126,21 @@ def test_saved_path_is_left_where_it_is(store, tmp_path):
     (tmp_path / "model").write_bytes(b"x")
     save_file(store, tmp_path / "model")
     assert (tmp_path / "model").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"abc", bytearray(b"abc"), memoryview(b"abc"), io.BytesIO(b"abc"), [b"a", b"", bytearray(b"bc")], iter([b"abc"])],
+    ids=lambda content: type(content).__name__,
+)
+def test_content_of_every_kind_is_the_same_file(store, content):
+    assert save_file(store, content) == save_file(store, b"abc")
+
+
+def test_open_file_is_read_from_where_it_stands_and_left_open(store, tmp_path):
+    (tmp_path / "report.html").write_bytes(b"head<p>")
+    with (tmp_path / "report.html").open("rb") as source:
+        source.seek(4)
+        stored = save_file(store, source)
+        assert not source.closed
+    assert (stored.size_bytes, stored.media_type) == (3, "text/html")
