@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .filesystem import ObjectStore
     from .folders import download_folder, save_folder
     from .parquet import read_table, to_pandas, write_table
-    from .reading import WithdrawnVersion, contents, download, fragment_urls, open, read, scan
+    from .reading import WithdrawnVersion, contents, download, fragment_paths, open, read, scan
     from .settings import Settings, load_settings
     from .stored import StoredFile, StoredFolder, StoredTable
 
@@ -34,7 +34,7 @@ __all__ = [
     "download",
     "download_file",
     "download_folder",
-    "fragment_urls",
+    "fragment_paths",
     "load_settings",
     "open",
     "open_file",
@@ -62,7 +62,7 @@ _MODULES = {
     "download": "reading",
     "download_file": "files",
     "download_folder": "folders",
-    "fragment_urls": "reading",
+    "fragment_paths": "reading",
     "load_settings": "settings",
     "open": "reading",
     "open_file": "files",

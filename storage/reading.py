@@ -93,7 +93,7 @@ def scan(
     )
 
 
-def fragment_urls(
+def fragment_paths(
     reference: str | UUID,
     *,
     table: str | None = None,
@@ -101,14 +101,16 @@ def fragment_urls(
     at: datetime | str | None = None,
     settings: Settings | None = None,
 ) -> list[str]:
-    """Return the URLs of a table's Parquet files, in the order of its rows; arguments and errors as of `read`.
+    """Return where a table's Parquet files are, in the order of its rows; arguments and errors as of `read`.
 
-    For programs that read Parquet themselves. Nothing checks what they get; dictionaries are plain there.
+    Local paths, or URLs such as `s3://…` for a store elsewhere: what DuckDB, polars and pyarrow take. Nothing checks
+    what they get; dictionaries are plain there.
     """
     found = _resolved(reference, data_date=data_date, at=at, settings=settings)
     stored = _table(found, reference, table)
     store = store_of(found.objects, stored)
-    return [store.url_of(fragment.name) for fragment in stored.fragments]
+    place = store.url_of if store.local_root is None else store.path_of  # DuckDB reads no %20 in a file:// URL
+    return [place(fragment.name) for fragment in stored.fragments]
 
 
 def contents(

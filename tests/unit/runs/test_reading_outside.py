@@ -302,11 +302,11 @@ def test_table_is_read_in_every_form_with_the_same_choice(told):
     assert storage.read(PRICES, as_="scan").count_rows() == 3
 
 
-def test_fragment_urls_are_in_the_order_of_the_rows(world):
+def test_fragment_paths_are_in_the_order_of_the_rows(world):
     first = write_table(world.objects, prices(2), data_date="date")
     second = write_table(world.objects, prices(3).iloc[2:], base=first)
     finish(world, world.service.submit(PRICES), ArtifactRecord.of_table("prices", second))
-    assert storage.fragment_urls(PRICES) == [world.objects.url_of(part.name) for part in second.fragments]
+    assert storage.fragment_paths(PRICES) == [world.objects.url_of(part.name) for part in second.fragments]
     assert len(second.fragments) == 2
 
 
