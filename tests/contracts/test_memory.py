@@ -1,4 +1,4 @@
-"""A file passes through in parts: a child process with a large one needs little more memory than with none."""
+"""Files pass through in parts, tables in batches: a child process with large ones needs little more memory."""
 
 import os
 import subprocess
@@ -42,9 +42,34 @@ print(peak() - before)
 """
 
 
-def growth_mb(url, directory, megabytes, **environment):
+IN_BATCHES = """
+import re, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from freshline.storage.filesystem import ObjectStore
+from freshline.storage.forms import read_batches
+from freshline.storage.parquet import write_table
+
+def written(megabytes):
+    random = np.random.default_rng(1)
+    for _ in range(megabytes):
+        yield pa.record_batch({"x": random.normal(size=131_072)})
+
+def used():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+store = ObjectStore("memory://in-batches")  # nothing of it is mapped, as of a store elsewhere
+stored = write_table(store, written(int(sys.argv[3])))
+assert len(stored.fragments) == 1
+sum(batch.num_rows for batch in read_batches(store, write_table(store, written(1))))
+before = used()
+print(max(used() for batch in read_batches(store, stored)) - before)
+"""
+
+
+def growth_mb(url, directory, megabytes, *, program=PROGRAM, **environment):
     """How many megabytes more the process needed for a file of this size."""
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, url, str(directory), str(megabytes)]
+    command = [sys.executable, "-W", "ignore", "-c", program, url, str(directory), str(megabytes)]
     env = os.environ | environment
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
@@ -54,6 +79,10 @@ def growth_mb(url, directory, megabytes, **environment):
 def test_large_file_and_folder_need_little_memory_on_a_local_disk(tmp_path):
     url = (tmp_path / "objects").as_uri()
     assert growth_mb(url, tmp_path, 64) < 32  # what is kept of an open file in memory is 16 MiB
+
+
+def test_table_in_batches_needs_little_memory(tmp_path):
+    assert growth_mb("", tmp_path, 64, program=IN_BATCHES) < 40
 
 
 @pytest.mark.slow
