@@ -269,7 +269,7 @@ def bad_body(act):
         (lambda run: run.read("signals"), NotFound, "Did you mean 'signal'"),
         (lambda run: run.read("signal", table="nothing"), NotFound, "nothing"),
         (lambda run: run.read("signal", columns=["nope"]), NotFound, "nope"),
-        (lambda run: run.read("signal", as_="excel"), InvalidInput, "pandas, arrow, polars or scan"),
+        (lambda run: run.read("signal", as_="excel"), InvalidInput, "pandas, arrow, polars, batches or scan"),
         (lambda run: run.open("signal", "model"), NotFound, "model"),
         (lambda run: run.callable("source"), NotFound, "source"),
         (lambda run: run.log(loss="low"), InvalidInput, "loss='low' is no number"),
