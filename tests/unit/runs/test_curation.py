@@ -12,8 +12,10 @@ from freshline.lineage.models import Freshness
 from freshline.runs.curation import Curation
 from freshline.runs.reads import Agreement
 from freshline.runs.redo.replaying import Replays
-from freshline.runs.result import Read
+from freshline.runs.result import Read, Result
+from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.errors import Conflict, InvalidInput, NotFound
+from freshline.storage.files import save_file
 from tests.factories import declared
 
 READY, STALE, NOT_INITIALIZED = Freshness.READY, Freshness.STALE, Freshness.NOT_INITIALIZED
@@ -373,3 +375,12 @@ def test_read_of_a_role_whose_edge_was_removed_makes_it_no_observed_edge(world):
 def test_limit_that_is_no_number_of_versions_is_refused(curation, limit):
     with pytest.raises(InvalidInput, match="is not a number from 1 to 10,000"):
         curation.versions(PRICES, limit=limit)
+
+
+def test_body_opens_nothing_that_its_upstream_did_not_publish(world):
+    claim = world.start(world.service.submit(PRICES))
+    log = ArtifactRecord.of_file("log", save_file(world.objects, b"x"), publish=False)
+    world.port.complete(claim.run.id, claim.run.fence, Result(artifacts=[log]))
+    reader = reading(world, world.start(world.service.submit("refresh/momentum")))
+    with pytest.raises(NotFound, match="file or folder in refresh/prices@v1"):
+        reader.file("prices", "log")

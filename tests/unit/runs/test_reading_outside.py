@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 import pytest
 
 from freshline import storage
-from freshline.flows.reading import Reading
 from freshline.lineage import interface
 from freshline.runs import cli
 from freshline.runs.curation import Curation
@@ -395,12 +394,3 @@ def test_warning_about_a_withdrawn_version_is_one_line_on_the_error_stream(told,
     code, out, err = call(f"{PRICES}@v3", "--json")
     assert (code, [one["name"] for one in json.loads(out)]) == (0, ["prices"])
     assert err == "Warning: refresh/prices@v3 was withdrawn at 2026-01-08 12:00 UTC: a wrong close\n"
-
-
-def test_body_opens_nothing_that_its_upstream_did_not_publish(world):
-    log = ArtifactRecord.of_file("log", save_file(world.objects, b"x"), publish=False)
-    finish(world, world.service.submit(PRICES), of_days(world, 2), log)
-    claim = world.start(world.service.submit(MOMENTUM))
-    reading = Reading(world.port, claim.run.id, until=None, base_version_id=None)
-    with pytest.raises(NotFound, match="file or folder in refresh/prices@v1"):
-        reading.file("prices", "log")
