@@ -4,7 +4,7 @@ Owns credentials, settings and the sentences in which Prefect's errors are passe
 request is made: it imports Prefect.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,21 @@ def open_client(api_url: str | None) -> tuple[SyncPrefectClient, SettingsContext
         )
         client.__enter__()
     return client, frozen
+
+
+def ask(path: str, *, api_url: str | None = None, names: Mapping[str, str] | None = None, **parameters: Any) -> Any:
+    """Return the JSON of one answer of Prefect's API, over a connection of its own; `names` are parts of the path.
+
+    Raises:
+        PrefectError: it cannot be reached, or answered with an error.
+    """
+    client, settings = open_client(api_url)
+    try:
+        with settings_in_force(settings), translated(str(client.api_url)):
+            request: Any = client.request  # typed for the paths of one release
+            return request("GET", path, path_params=dict(names or {}), params=parameters).json()
+    finally:
+        client.__exit__(None, None, None)
 
 
 @contextmanager

@@ -2,12 +2,15 @@
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..deployments.gateway import Execution, Gateway
 from ..storage.database import Database
 from ..storage.settings import Settings, load_settings
 from .service import RunExecutionService
+
+if TYPE_CHECKING:
+    from ..storage.filesystem import ObjectStore
 
 _lock = threading.Lock()
 _opened: dict[str, Any] = {}
@@ -43,13 +46,54 @@ def open_freshline(settings: Settings | None = None) -> Freshline:
         StoreUnavailable: the database cannot be reached.
         StoreVersion: its schema is newer or older than this program.
     """
-    from ..storage.filesystem import ObjectStore
     from .migrate import ensure_schema
 
     settings = settings or load_settings()
     database = Database(settings.resolved_database_url(), sqlite_synchronous=settings.sqlite_synchronous)
     ensure_schema(database)
-    return Freshline(settings, database, ObjectStore(settings.resolved_artifacts_url()))
+    return Freshline(settings, database, open_objects(settings))
+
+
+class DriverOptions:
+    """What the object store's driver is opened with: the settings, above those of a Prefect block if one is named.
+
+    A pickle holds none of it: the process that receives one reads its own environment.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self._settings = settings
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the options. Contains secrets.
+
+        Raises:
+            InvalidInput: the settings contradict each other, or the block is none of credentials.
+            NotFound: there is no such block.
+            PrefectError: Prefect cannot be asked for it.
+        """
+        settings = self._settings or load_settings()
+        protocol = settings.resolved_artifacts_url().partition("://")[0]
+        if settings.artifacts_block is None:
+            return settings.driver_options(protocol)
+        from ..deployments.credentials import block_options
+
+        return {**block_options(settings.artifacts_block, protocol=protocol), **settings.driver_options(protocol)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DriverOptions, ()
+
+
+def open_objects(settings: Settings, *, retry_s: float | None = None) -> "ObjectStore":
+    """Return the object store that the settings name; nothing is asked of it yet.
+
+    Raises:
+        InvalidInput: its URL cannot be used.
+    """
+    from ..storage.filesystem import ObjectStore
+    from ..storage.patience import Patience
+
+    patience = Patience(settings.artifacts_retry_s if retry_s is None else retry_s)
+    return ObjectStore(settings.resolved_artifacts_url(), options=DriverOptions(settings), patience=patience)
 
 
 def shared_freshline() -> Freshline:

@@ -95,7 +95,7 @@ class Publisher:
         if known is not None and known.status == RunStatus.COMPLETED:
             return self._publication(known.id)
         check_data_date(asked.data_date, now=now)
-        at = None if asked.digest is not None else found.find(asked.uri)
+        at = None if asked.digest is not None else found.find(asked.uri, store=self.objects)
         artifact = self._artifact(target, asked, at, watch)
         check_data_date(artifact.last_data_date, now=now)
         unchanged = _do_nothing if at is None else lambda: found.check_unchanged(at)

@@ -15,6 +15,7 @@
     │   ├── StoreVersion        its schema is newer or older than this program
     │   └── StoreMismatch       it is not the store that the deployment was registered in
     ├── ArtifactError           the object store
+    │   ├── AccessRefused       it does not take the credentials, or there are none
     │   ├── ObjectMissing       an object that a record names is not there
     │   └── ObjectCorrupt       an object's bytes are not those that were written
     ├── PrefectError            Prefect cannot be reached or answered with an error
@@ -101,6 +102,14 @@ class StoreMismatch(StoreError):
 
 class ArtifactError(FreshlineError):
     """The object store."""
+
+
+class AccessRefused(ArtifactError):
+    """The object store does not take the credentials, or there are none; the code is the store's own word for it."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class ObjectMissing(ArtifactError):

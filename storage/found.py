@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from .errors import Conflict, InvalidInput, NotFound
-from .referenced import ReferencedStore
+from .filesystem import ObjectStore
+from .referenced import ReferencedStore, referenced_at
 
 _MAGIC = b"PAR1"
 _PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
@@ -60,31 +61,31 @@ class Found:
         return sum(part.size_bytes for part in self.parts)
 
 
-def find(uri: str) -> Found:
-    """Look at what is at a URI: any fsspec URL, or a local path.
+def find(uri: str, *, store: ObjectStore | None = None) -> Found:
+    """Look at what is at a URI: any fsspec URL, or a local path. A URI of the store's kind has its credentials.
 
     Raises:
         InvalidInput: it is no URI that can be used, an empty folder, or one that holds Parquet and other files.
         NotFound: nothing is there.
         ArtifactError: it cannot be read.
     """
-    store = _store_at(uri)
-    parts = _parts(store)
+    found = _store_at(uri, store)
+    parts = _parts(found)
     shown = tuple(part for part in parts if _is_shown(part))
     if not shown:
-        raise InvalidInput(f"{store.url} is an empty folder: there is nothing to publish")
+        raise InvalidInput(f"{found.url} is an empty folder: there is nothing to publish")
     with ThreadPoolExecutor(_READS_AT_ONCE) as executor:
-        parquets = list(executor.map(partial(_is_parquet, store), shown))
+        parquets = list(executor.map(partial(_is_parquet, found), shown))
     if all(parquets):
-        return Found(store, shown, is_table=True)
+        return Found(found, shown, is_table=True)
     if any(parquets):
         other = shown[parquets.index(False)]
         raise InvalidInput(
-            f"{store.url_of(other.name)} is no Parquet, and other files beside it are: a folder is published as a "
+            f"{found.url_of(other.name)} is no Parquet, and other files beside it are: a folder is published as a "
             "table, of Parquet files alone, or as it is, when none of its files are Parquet; give a folder of one "
             "kind, one file, or an archive of the folder"
         )
-    return Found(store, parts, is_table=False)
+    return Found(found, parts, is_table=False)
 
 
 def full_uri(uri: str) -> str:
@@ -133,10 +134,10 @@ def check_unchanged(found: Found) -> None:
         )
 
 
-def _store_at(uri: str) -> ReferencedStore:
+def _store_at(uri: str, store: ObjectStore | None = None) -> ReferencedStore:
     check_uri(uri)
     try:
-        return ReferencedStore(uri)
+        return referenced_at(uri, store)
     except InvalidInput as error:
         raise InvalidInput(f"{error}. For what cannot be read from here, state its digest") from None
 

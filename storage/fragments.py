@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset
@@ -137,7 +137,7 @@ def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.S
         ObjectCorrupt: a fragment's size or footer is not what was written.
     """
     _at_once(partial(_check_footer, store), fragments)
-    filesystem = _arrow_filesystem(store)
+    filesystem = _arrow_filesystem(store, fragments)
     parquet = pyarrow.dataset.ParquetFileFormat(
         default_fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(
             pre_buffer=True, page_checksum_verification=True
@@ -181,7 +181,7 @@ def _read_after(store: ObjectStore, fragment: Fragment, *, skip: int) -> pa.Tabl
     if fragment.size_bytes <= _SMALL_BYTES:
         return _read_whole(store, fragment).slice(skip)
     _check_footer(store, fragment)
-    with store.open(fragment.name) as source, reading(store, [fragment]):
+    with store.open(fragment.name, size_bytes=fragment.size_bytes) as source, reading(store, [fragment]):
         file = pq.ParquetFile(source, page_checksum_verification=True)
         first = 0
         while skip >= (group_rows := file.metadata.row_group(first).num_rows):
@@ -250,17 +250,27 @@ def _close_and_put(store: ObjectStore, writer: pq.ParquetWriter, path: Path, row
     return fragment
 
 
-def _arrow_filesystem(store: ObjectStore) -> pyarrow.fs.FileSystem:
+def _arrow_filesystem(store: ObjectStore, fragments: Sequence[Fragment]) -> pyarrow.fs.FileSystem:
     if store.local_root is not None:
         return pyarrow.fs.LocalFileSystem(use_mmap=store.is_mappable)
-    return pyarrow.fs.PyFileSystem(_ExactReads(store.filesystem))
+    return pyarrow.fs.PyFileSystem(_Opener(store, fragments))
 
 
-class _ExactReads(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow ships no types
-    """Reads what the Parquet reader asks for and no more: drivers read up to 50 MB ahead otherwise, at every place."""
+class _Opener(pyarrow.fs.FSSpecHandler):  # type: ignore[misc]  # pyarrow ships no types
+    """Lets Arrow read objects as the store reads them: tried again, and with errors that name the object.
+
+    A pickle holds the store, and none of its credentials.
+    """
+
+    def __init__(self, store: ObjectStore, fragments: Sequence[Fragment]) -> None:
+        super().__init__(store.filesystem)
+        self._store, self._fragments = store, fragments
+        self._by_path = {store.path_of(fragment.name): fragment for fragment in fragments}
 
     def open_input_file(self, path: str) -> pa.PythonFile:
-        """Open a file for reading anywhere in it; the Parquet reader itself joins reads that lie close together."""
-        if not self.fs.isfile(path):
-            raise FileNotFoundError(path)
-        return pa.PythonFile(self.fs.open(path, mode="rb", cache_type="none"), mode="r")
+        """Open an object of known size: nobody asks the store for it."""
+        fragment = self._by_path[path]
+        return pa.PythonFile(self._store.open(fragment.name, size_bytes=fragment.size_bytes), mode="r")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Opener, (self._store, self._fragments)

@@ -1,6 +1,6 @@
 """Objects of others: a file, or the files of a folder, that a record refers to where they are.
 
-Reached like the store's own objects, with their driver's usual settings and credentials. Only read: nothing here is
+Reached like the store's own objects, with the same credentials where it is the same kind of store. Only read: nothing here is
 written or deleted, and since others may change them at any time, every reader checks what it gets against the record.
 """
 
@@ -58,9 +58,21 @@ class ReferencedStore(ObjectStore):
     def _advice(self) -> str:
         if self.protocol == "file":
             return "Check the path, and that this user may read it"
-        return super()._advice() if self.protocol in ("s3", "s3a") else "Check its address and the credentials for it"
+        return super()._advice() if self.driver.is_s3 else "Check its address and the credentials for it"
 
 
 def store_of(store: ObjectStore, stored: StoredTable | StoredFile | StoredFolder) -> ObjectStore:
     """Return where the objects of a record lie: in the store, or elsewhere."""
-    return store if stored.root is None else ReferencedStore(stored.root)
+    return store if stored.root is None else referenced_at(stored.root, store)
+
+
+def referenced_at(url: str, store: ObjectStore | None) -> ReferencedStore:
+    """Return what lies at a URL, reached with the store's own credentials when it is of the store's kind.
+
+    Raises:
+        InvalidInput: the URL cannot be used, or contains a password.
+    """
+    found = ReferencedStore(url)
+    if store is None or found.protocol != store.protocol:
+        return found
+    return ReferencedStore(url, options=store.driver.options, patience=store.driver.patience)

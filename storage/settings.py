@@ -3,9 +3,11 @@
 Nothing here is read at import: whoever needs settings calls `load_settings()`.
 """
 
+import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidInput
@@ -24,6 +26,30 @@ class Settings(BaseSettings):
 
     artifacts_url: str | None = None
     """Root of the object store, any fsspec URL: `s3://bucket/prefix`, `file:///…`; default in `home`."""
+
+    artifacts_options: SecretStr | None = None
+    """A JSON object for the object store's driver (fsspec's storage options); what it says comes before all else."""
+
+    artifacts_block: str | None = Field(default=None, pattern="^[^/]+/[^/]+$")
+    """A Prefect block with the object store's credentials, `type/name`, such as `aws-credentials/research`."""
+
+    artifacts_retry_s: float = Field(default=60.0, ge=0)
+    """How long an object store that is busy or out of reach is tried again, in seconds."""
+
+    s3_endpoint_url: str | None = None
+    """Another S3 server than Amazon's; the default is AWS_ENDPOINT_URL."""
+
+    s3_region: str | None = None
+    """Region of the bucket; the default is AWS_DEFAULT_REGION, or the profile's."""
+
+    s3_access_key_id: str | None = None
+    """Access key of S3; without it the AWS variables, a profile or an instance role have one."""
+
+    s3_secret_access_key: SecretStr | None = None
+    """The secret of the access key."""
+
+    s3_session_token: SecretStr | None = None
+    """The token of credentials that expire."""
 
     store_id: str | None = None
     """Id of the store that a deployment was registered in; `freshline deploy` writes it for its workers."""
@@ -58,6 +84,43 @@ class Settings(BaseSettings):
     sqlite_synchronous: str = Field(default="NORMAL", pattern="^(OFF|NORMAL|FULL|EXTRA)$")
     """SQLite's `PRAGMA synchronous`; NORMAL survives a crash of the process, FULL a loss of power too."""
 
+    @field_validator("artifacts_options")
+    @classmethod
+    def _is_an_object(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            try:
+                parsed = json.loads(value.get_secret_value())
+            except ValueError:
+                parsed = None
+            if not isinstance(parsed, dict):
+                raise ValueError('it must be a JSON object, such as {"project": "research"}')
+        return value
+
+    def driver_options(self, protocol: str) -> dict[str, Any]:
+        """Return what the object store's driver is opened with. Contains secrets.
+
+        Raises:
+            InvalidInput: an access key without its secret, or the other way round.
+        """
+        options: dict[str, Any] = {}
+        if protocol in ("s3", "s3a"):
+            if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+                raise InvalidInput(
+                    "FRESHLINE_S3_ACCESS_KEY_ID and FRESHLINE_S3_SECRET_ACCESS_KEY go together: set both, or neither"
+                )
+            secret, token = self.s3_secret_access_key, self.s3_session_token
+            given = {
+                "key": self.s3_access_key_id,
+                "secret": secret and secret.get_secret_value(),
+                "token": token and token.get_secret_value(),
+                "endpoint_url": self.s3_endpoint_url,
+                "client_kwargs": {"region_name": self.s3_region} if self.s3_region else None,
+            }
+            options |= {name: value for name, value in given.items() if value}
+        if self.artifacts_options is not None:
+            options |= json.loads(self.artifacts_options.get_secret_value())
+        return options
+
     def resolved_database_url(self) -> str:
         """Return the database URL, with the embedded default filled in. Contains the password."""
         if self.database_url is not None:
@@ -81,5 +144,14 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = "FRESHLINE_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise InvalidInput(f"{name}={first.get('input')!r}: {first['msg']}") from None
+        field = "_".join(str(part) for part in first["loc"])
+        name = f"FRESHLINE_{field.upper()}"
+        # A secret that is malformed is a secret.
+        shown = name if is_secret(field) else f"{name}={first.get('input')!r}"
+        raise InvalidInput(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def is_secret(field: str) -> bool:
+    """Return whether a setting's value is kept out of messages."""
+    info = Settings.model_fields.get(field)
+    return info is None or "SecretStr" in str(info.annotation)

@@ -12,6 +12,7 @@ import pytest
 from freshline.storage.errors import ArtifactError, InvalidInput, ObjectCorrupt, ObjectMissing
 from freshline.storage.files import download_file, open_file, save_file
 from freshline.storage.filesystem import ObjectStore
+from freshline.storage.patience import Patience
 from freshline.storage.parquet import read_table, scan, to_pandas, write_table
 
 NAME = "objects/ab/abcd.bin"
@@ -216,12 +217,12 @@ class TestS3Errors:
     def test_server_that_does_not_answer_is_no_missing_object(self, environment):
         environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(ArtifactError, match="AWS_ENDPOINT_URL") as caught:
-            ObjectStore("s3://bucket").read_bytes(NAME)
+            ObjectStore("s3://bucket", patience=Patience(0)).read_bytes(NAME)
         assert not isinstance(caught.value, ObjectMissing)
 
     def test_table_on_a_server_that_went_away_is_not_called_damaged(self, environment, rclone):
         stored = write_table(ObjectStore(rclone.url), pa.table({"a": [1]}))
         environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         with pytest.raises(ArtifactError) as caught:
-            read_table(ObjectStore(rclone.url), stored, columns=["a"])
+            read_table(ObjectStore(rclone.url, patience=Patience(0)), stored, columns=["a"])
         assert not isinstance(caught.value, (ObjectMissing, ObjectCorrupt))

@@ -1,0 +1,232 @@
+"""An S3 server that is busy, slow, breaks off or refuses: what is written is whole, what is read is right.
+
+A failure of chance prints its seed.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from freshline.storage import s3
+from freshline.storage.errors import AccessRefused, ArtifactError, ObjectCorrupt
+from freshline.storage.files import open_file, save_file
+from freshline.storage.filesystem import ObjectStore
+from freshline.storage.ids import new_id
+from freshline.storage.parquet import read_table, scan, to_pandas, write_table
+from freshline.storage.patience import Patience
+from tests.contracts.s3_servers import BUCKET, S3Server, moto_server
+from tests.faults.lossy_http import BUSY, CUT, FAILED, LOST, RESET, LossyHttp, Refusal
+
+TABLE = pa.table({"day": np.arange(3000), "close": np.random.default_rng(1).normal(size=3000)})
+SECRET = "wJalrXUtnFEMI-not-a-real-secret"
+MANY_PARTS = np.random.default_rng(2).bytes(3 * s3.PART_BYTES - 5)
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
+    with moto_server() as server:
+        yield server
+
+
+@pytest.fixture
+def lossy(moto, monkeypatch) -> Iterator[LossyHttp]:
+    """A proxy without faults yet, through which every S3 client of this process goes."""
+    with LossyHttp(moto.endpoint_url).running() as proxy:
+        for name, value in moto.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        yield proxy
+
+
+@pytest.fixture
+def store(moto, lossy) -> ObjectStore:
+    return ObjectStore(f"{moto.url}/{new_id()}", patience=Patience(60, sleep=lambda pause: None))
+
+
+@pytest.fixture
+def impatient(store, monkeypatch) -> ObjectStore:
+    """The same place, asked once."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    return ObjectStore(store.url, patience=Patience(0))
+
+
+def unfinished(moto, store) -> list[str]:
+    listed = moto.client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return [item["Key"] for item in listed if f"s3://{BUCKET}/{item['Key']}".startswith(store.url)]
+
+
+def objects(moto, store) -> list[str]:
+    prefix = store.url.removeprefix(f"s3://{BUCKET}/")
+    return [item["Key"] for item in moto.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+
+def is_part(_method: str, path: str) -> bool:
+    return "partNumber=" in path
+
+
+@contextmanager
+def failing(lossy, *faults, share=1.0, only=lambda _method, _path: True):
+    lossy.faults, lossy.share, lossy.only = faults, share, only
+    yield
+    lossy.faults = ()
+
+
+@pytest.mark.parametrize("fault", [BUSY, FAILED, RESET, CUT, LOST])
+def test_third_of_the_requests_fails_and_all_is_right(lossy, store, monkeypatch, fault):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # the client's own pauses are long: it has a test of its own
+    with failing(lossy, fault, share=0.3):
+        stored = write_table(store, TABLE)
+        stored = write_table(store, TABLE, base=stored)
+        file = save_file(store, bytes(100_000))
+        assert read_table(store, stored).equals(pa.concat_tables([TABLE, TABLE]).combine_chunks())
+        assert to_pandas(store, stored, columns=["close"]).shape == (6000, 1)
+        assert scan(store, stored).count_rows() == 6000
+        assert scan(store, stored).to_table(columns=["day"]).num_rows == 6000
+        with open_file(store, file) as content:
+            assert content.read() == bytes(100_000)
+        assert [item.name for item in store.list()] == sorted({*(one.name for one in stored.fragments), file.name})
+    assert lossy.seen[fault] > 3, f"seed {lossy.seed}"
+
+
+def test_parts_of_a_large_object_are_sent_again_one_by_one(moto, lossy, store, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with failing(lossy, BUSY, RESET, LOST, share=0.4):
+        store.put_bytes(MANY_PARTS, "other/large")
+        assert store.read_bytes("other/large") == MANY_PARTS
+    assert unfinished(moto, store) == []
+    assert sum(method == "POST" and "uploads" in path for method, path in lossy.requests) < 10
+
+
+def test_client_tries_a_busy_store_again_by_itself(lossy, store):
+    """Without any patience of ours: what is left to the client's configuration works."""
+    once = ObjectStore(store.url, patience=Patience(0))
+    struck = iter([True, True])
+    with failing(lossy, BUSY, only=lambda method, _path: method == "PUT" and next(struck, False)):
+        once.put_bytes(b"x", "other/x")
+    assert lossy.seen[BUSY] == 2
+
+
+def test_completion_whose_answer_is_lost_is_no_failure(moto, lossy, store):
+    struck = iter([True])
+    is_completion = lambda method, path: method == "POST" and "uploadId=" in path and next(struck, False)  # noqa: E731
+    with failing(lossy, LOST, only=is_completion):
+        store.put_bytes(MANY_PARTS, "other/large")
+    assert lossy.seen[LOST] == 1
+    assert store.size_bytes("other/large") == len(MANY_PARTS)
+    assert unfinished(moto, store) == []
+
+
+def test_upload_that_fails_leaves_no_part_and_no_object(moto, lossy, impatient):
+    with failing(lossy, FAILED, only=is_part), pytest.raises(ArtifactError, match="cannot write .*other/large"):
+        impatient.put_bytes(MANY_PARTS, "other/large")
+    assert (unfinished(moto, impatient), objects(moto, impatient)) == ([], [])
+
+
+def test_read_that_breaks_off_goes_on_where_it_was(lossy, store, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store.put_bytes(MANY_PARTS, "other/large")
+    lossy.requests.clear()
+    struck = iter([False, True, False, True])
+    with failing(lossy, CUT, only=lambda method, _path: method == "GET" and next(struck, False)):
+        assert b"".join(store.read_chunks("other/large")) == MANY_PARTS
+    assert lossy.seen[CUT] == 2
+    assert sum(method == "GET" for method, _ in lossy.requests) == 5  # three ranges, two of them twice
+
+
+def test_store_that_stays_busy_is_given_up_in_its_time(lossy, impatient):
+    with failing(lossy, BUSY), pytest.raises(ArtifactError, match="cannot write .*Service Unavailable") as caught:
+        impatient.put_bytes(b"x", "objects/x")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (400, "ExpiredToken", "the credentials have expired"),
+        (403, "InvalidAccessKeyId", "the store does not know the access key"),
+        (403, "SignatureDoesNotMatch", "the secret does not belong to the access key"),
+        (403, "AccessDenied", "these credentials may not do this"),
+        (403, "RequestTimeTooSkewed", "the clock of this machine"),
+    ],
+)
+def test_refused_credentials_say_which_and_no_secret(lossy, impatient, status, code, said):
+    lossy.refusal = Refusal(status, code, f"it is {SECRET}")
+    for call in (
+        lambda: impatient.put_bytes(b"x", "objects/x"),
+        lambda: impatient.read_bytes("objects/x"),
+        lambda: impatient.size_bytes("objects/x"),  # its answer has no body, and so no reason
+        lambda: list(impatient.list()),
+        lambda: impatient.delete("objects/x"),
+    ):
+        with pytest.raises(AccessRefused, match=said) as caught:
+            call()
+        assert caught.value.code == code
+        assert SECRET not in str(caught.value)
+
+
+def test_credentials_that_are_missing_say_so(store, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(AccessRefused, match="no credentials were found.*FRESHLINE_S3_ACCESS_KEY_ID"):
+        ObjectStore(store.url).read_bytes("objects/x")
+
+
+def test_credentials_that_expire_in_mid_upload_say_so_and_leave_no_object(moto, lossy, impatient):
+    first = iter([False])
+    lossy.only = lambda method, path: is_part(method, path) and next(first, True)  # the first part arrives
+    lossy.refusal = Refusal(400, "ExpiredToken", "The provided token has expired.")
+    with pytest.raises(AccessRefused, match="the credentials have expired"):
+        impatient.put_bytes(MANY_PARTS, "other/large")
+    assert (unfinished(moto, impatient), objects(moto, impatient)) == ([], [])
+
+
+def test_credentials_that_expire_for_good_leave_parts_that_are_cleared_later(moto, lossy, impatient):
+    first = iter([False])
+    began = threading.Event()
+
+    def expire(method: str, path: str) -> bool:
+        if is_part(method, path) and next(first, True):
+            began.set()
+        return began.is_set()
+
+    lossy.only, lossy.refusal = expire, Refusal(400, "ExpiredToken")
+    with pytest.raises(AccessRefused, match="the credentials have expired"):
+        impatient.put_bytes(MANY_PARTS, "other/large")
+    lossy.refusal = None  # renewed
+    assert len(unfinished(moto, impatient)) == 1
+    assert impatient.clear_staging(datetime.now(UTC)) == 1
+    assert unfinished(moto, impatient) == []
+
+
+def test_uploads_that_are_younger_or_elsewhere_are_left_alone(moto, store):
+    client, prefix = moto.client(), store.url.removeprefix(f"s3://{BUCKET}/")
+    client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}-other/x")
+    client.create_multipart_upload(Bucket=BUCKET, Key=f"{prefix}/objects/x")
+    assert store.clear_staging(datetime(2000, 1, 1, tzinfo=UTC)) == 0
+    assert store.clear_staging(datetime.now(UTC)) == 1
+    assert unfinished(moto, store) == [f"{prefix}-other/x"]
+
+
+def test_damage_on_the_way_is_noticed_by_every_way_of_reading(lossy, store):
+    """The server itself returns other bytes of the right length: no error of the network shows it."""
+    stored = write_table(store, TABLE)
+    name = stored.fragments[0].name
+    content = bytearray(store.read_bytes(name))
+    content[200] ^= 1
+    store.filesystem.pipe_file(store.path_of(name), bytes(content))
+    for read in (
+        lambda: read_table(store, stored),
+        lambda: to_pandas(store, stored),
+        lambda: read_table(store, stored, columns=["day", "close"]),
+        lambda: write_table(store, TABLE, base=stored),
+    ):
+        with pytest.raises(ObjectCorrupt, match=name):
+            read()
+    with pytest.raises(OSError, match="CRC|checksum|integrity"):
+        scan(store, stored).to_table()
