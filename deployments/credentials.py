@@ -67,7 +67,7 @@ def options_in(data: Mapping[str, Any], reference: str, *, protocol: str) -> dic
         )
     if protocol not in _S3:
         raise InvalidInput(
-            f"FRESHLINE_ARTIFACTS_BLOCK={reference} holds credentials of S3, and FRESHLINE_ARTIFACTS_URL is no s3:// URL"
+            f"FRESHLINE_ARTIFACTS_BLOCK={reference} holds credentials of S3: set FRESHLINE_ARTIFACTS_URL to s3://…"
         )
     if more:
         options["client_kwargs"] = more

@@ -63,8 +63,8 @@ class DriverOptions:
     def __init__(self, settings: Settings | None = None) -> None:
         self._settings = settings
 
-    def __call__(self) -> dict[str, Any]:
-        """Return the options. Contains secrets.
+    def __call__(self, protocol: str) -> dict[str, Any]:
+        """Return the options for stores of a protocol. Contains secrets.
 
         Raises:
             InvalidInput: the settings contradict each other, or the block is none of credentials.
@@ -72,7 +72,6 @@ class DriverOptions:
             PrefectError: Prefect cannot be asked for it.
         """
         settings = self._settings or load_settings()
-        protocol = settings.resolved_artifacts_url().partition("://")[0]
         if settings.artifacts_block is None:
             return settings.driver_options(protocol)
         from ..deployments.credentials import block_options

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from . import local_disk
 from .errors import AccessRefused, ArtifactError
@@ -28,7 +28,11 @@ _RANGES_AT_ONCE = 4
 _NO_WAIT = Patience(0)
 
 
-def no_options() -> Mapping[str, Any]:
+Options: TypeAlias = Callable[[str], Mapping[str, Any]]
+"""Returns what the driver of a protocol is opened with: fsspec's storage options, with secrets perhaps."""
+
+
+def no_options(_protocol: str) -> Mapping[str, Any]:
     """Return no options: the driver finds its credentials by itself, in its own variables, files and roles."""
     return {}
 
@@ -40,7 +44,7 @@ class Driver:
         InvalidInput: the URL cannot be used, or contains a password.
     """
 
-    def __init__(self, url: str, options: Callable[[], Mapping[str, Any]], patience: Patience) -> None:
+    def __init__(self, url: str, options: Options, patience: Patience) -> None:
         self.url, self.protocol, self.root = parse_root(url)
         self.options = options
         self.patience = patience
@@ -161,7 +165,7 @@ class Driver:
     def _connect(self) -> Any:
         import fsspec
 
-        options = self._given = self.options()
+        options = self._given = self.options(self.protocol)
         if self.is_s3:
             from . import s3
 

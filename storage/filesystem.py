@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from . import faults
-from .driver import RANGE_BYTES, Driver, no_options
+from .driver import RANGE_BYTES, Driver, Options, no_options
 from .errors import ArtifactError, FreshlineError, InvalidInput, ObjectCorrupt, ObjectMissing
 from .object_file import ObjectFile
 from .patience import Patience
@@ -59,17 +59,16 @@ class ObjectStore:
 
     Args:
         url: the root.
-        options: called at the first use, for what the driver is opened with (fsspec's storage options). Without it,
-            the driver looks in its own variables and files. A pickle holds this function, not what it returned.
+        options: called with the protocol at the first use, for what the driver is opened with (fsspec's storage
+            options). Without it, the driver looks in its own variables and files. A pickle holds this function, not
+            what it returned.
         patience: how long what fails for a moment is tried again.
 
     Raises:
         InvalidInput: the URL cannot be used, or contains a password.
     """
 
-    def __init__(
-        self, url: str, *, options: Callable[[], Mapping[str, Any]] = no_options, patience: Patience | None = None
-    ) -> None:
+    def __init__(self, url: str, *, options: Options = no_options, patience: Patience | None = None) -> None:
         self.driver = Driver(url, options, patience or Patience())
         self.url, self.protocol, self._root = self.driver.url, self.driver.protocol, self.driver.root
 

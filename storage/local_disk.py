@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from . import faults
 from .ids import new_id
 
 
@@ -27,6 +28,7 @@ def put(source: Path, target: Path, *, beside: Path, consume: bool) -> None:
     temporary = beside / str(new_id())
     try:
         shutil.copyfile(source, temporary)
+        faults.reach("put.staged")
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -83,8 +83,8 @@ class Patience:
 def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed a moment later.
 
-    The nearest cause that tells anything decides: what the store said (a code, an HTTP status) before the kind of error.
-    A refusal, a missing object or bucket and a full disk are not transient.
+    The nearest cause that tells anything decides: what the store said (a code, an HTTP status) before the kind of the
+    error. A refusal, a missing object or bucket and a full disk are not transient.
     """
     if isinstance(error, (FileNotFoundError, FileExistsError, PermissionError)):
         return False

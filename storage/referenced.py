@@ -1,7 +1,8 @@
 """Objects of others: a file, or the files of a folder, that a record refers to where they are.
 
-Reached like the store's own objects, with the same credentials where it is the same kind of store. Only read: nothing here is
-written or deleted, and since others may change them at any time, every reader checks what it gets against the record.
+Reached like the store's own objects, with the same credentials where it is the same kind of store. Only read: nothing
+here is written or deleted, and since others may change them at any time, every reader checks what it gets against the
+record.
 """
 
 from pathlib import Path

@@ -4,6 +4,8 @@ import atexit
 import os
 import tempfile
 
+import pytest
+
 # Before anything imports Prefect, which reads its profile and home once.
 for _name in [name for name in os.environ if name.startswith("PREFECT_")]:
     del os.environ[_name]
@@ -13,5 +15,16 @@ os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_PROFILES_PATH"] = f"{_home.name}/profiles.toml"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DO_NOT_TRACK"] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the contract of the object store run on any other one too."""
+    parser.addoption(
+        "--object-store",
+        metavar="URL",
+        help="run the object store's contract there too, such as s3://bucket/prefix; the FRESHLINE_S3_* settings, the "
+        "AWS_* variables and FRESHLINE_ARTIFACTS_OPTIONS say how it is reached; what the tests write is removed",
+    )
+
 
 pytest_plugins = ["tests.browser", "tests.databases", "tests.sharing", "tests.stack"]

@@ -25,6 +25,7 @@ _COMMANDS = {
     "db": ("store", "Look after the database of records."),
     "demo": ("demo", "Run the whole chain on real prices, on this machine."),
     "deploy": ("catalogue", "Check prefect.yaml, deploy it with Prefect and register it."),
+    "doctor": ("doctor", "Try out the database, the object store and Prefect."),
     "expiring": ("expiring", "Show which versions cease to hold by a moment."),
     "explain": ("tracing", "Say why a deployment is stale, or why a run ended as it did."),
     "init": ("catalogue", "Add resource blocks to the prefect.yaml that you have."),

@@ -41,6 +41,9 @@ _STYLE = {
     "crashed": "red",
     "refused": "magenta",
     "cancelled": "magenta",
+    "ok": "green",
+    "note": "yellow",
+    "broken": "red",
 }
 
 

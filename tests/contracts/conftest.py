@@ -1,19 +1,27 @@
 """The object stores that the contract runs on.
 
-FRESHLINE_TEST_ARTIFACTS_URL adds any other one; its credentials are those of the environment.
+`--object-store URL` adds any other one, such as s3://bucket/prefix; its credentials are those of the settings and of
+the environment. Nothing is assumed of it but its protocol, and what the tests write there is removed.
 """
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from freshline.runs.composition import open_objects
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
+from freshline.storage.settings import load_settings
 from tests.contracts.s3_servers import S3Server, moto_server, rclone_server
 
-_CONFIGURED = "FRESHLINE_TEST_ARTIFACTS_URL"
-_STORES = ["file", "memory", "moto", "rclone"] + (["configured"] if os.environ.get(_CONFIGURED) else [])
+_STORES = ("file", "memory", "moto", "rclone")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that takes a store on every backend."""
+    if "store" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--object-store")
+        metafunc.parametrize("store", [*_STORES, "given"] if given else _STORES, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -30,15 +38,25 @@ def rclone() -> Iterator[S3Server]:
         yield server
 
 
-@pytest.fixture(params=_STORES)
-def store(request, tmp_path, monkeypatch) -> ObjectStore:
+@pytest.fixture
+def store(request, tmp_path, monkeypatch) -> Iterator[ObjectStore]:
     """An empty object store on each backend."""
+    if request.param == "given":
+        url = f"{request.config.getoption('--object-store').rstrip('/')}/{new_id()}"
+        opened = open_objects(load_settings().model_copy(update={"artifacts_url": url}))
+        yield opened
+        for prefix in ("objects/", "other/", "vendor/", "vendor2/", "doctor/"):
+            for item in opened.list(prefix):
+                opened.delete(item.name)
+    else:
+        yield _own_store(request, tmp_path, monkeypatch)
+
+
+def _own_store(request, tmp_path, monkeypatch) -> ObjectStore:
     if request.param == "file":
         return ObjectStore((tmp_path / "objects").as_uri())
     if request.param == "memory":
         return ObjectStore(f"memory://{new_id()}")
-    if request.param == "configured":
-        return ObjectStore(f"{os.environ[_CONFIGURED].rstrip('/')}/{new_id()}")
     server: S3Server = request.getfixturevalue(request.param)
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)

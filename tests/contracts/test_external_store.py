@@ -29,7 +29,7 @@ def test_referenced_folder_is_read_as_one_table_until_it_changes(store):
     put(store, "vendor/b.parquet", ROWS[1:])
     put(store, "vendor/a.parquet", ROWS[:1])
     put(store, "vendor2/c.parquet", ROWS)
-    stored = external.refer_to(found.find(store.url_of("vendor")))
+    stored = external.refer_to(found.find(store.url_of("vendor"), store=store))
     assert isinstance(stored, StoredTable)
     assert stored.digest == parquet.write_table(store, ROWS).digest
     assert parquet.to_pandas(store, stored)["close"].tolist() == [1.0, 2.0, 3.0]
@@ -42,13 +42,13 @@ def test_referenced_folder_is_read_as_one_table_until_it_changes(store):
 
 def test_copied_table_is_the_same_table(store):
     url = put(store, "vendor/a.parquet", ROWS)
-    copied = external.copy(store, found.find(url))
+    copied = external.copy(store, found.find(url, store=store))
     assert copied.root is None
-    assert copied.digest == external.refer_to(found.find(url)).digest
+    assert copied.digest == external.refer_to(found.find(url, store=store)).digest
 
 
 def test_any_other_file_is_its_bytes(store):
-    stored = external.refer_to(found.find(put(store, "vendor/codes.csv", b"a,b\n")))
+    stored = external.refer_to(found.find(put(store, "vendor/codes.csv", b"a,b\n"), store=store))
     assert isinstance(stored, StoredFile)
     with open_file(store, stored) as content:
         assert content.read() == b"a,b\n"
@@ -56,14 +56,14 @@ def test_any_other_file_is_its_bytes(store):
 
 def test_nothing_and_an_empty_file_are_told_apart(store):
     with pytest.raises(NotFound, match="no file or folder at"):
-        found.find(store.url_of("vendor"))
+        found.find(store.url_of("vendor"), store=store)
     put(store, "vendor/_SUCCESS", b"done")
     with pytest.raises(InvalidInput, match="is an empty folder"):
-        found.find(store.url_of("vendor"))
+        found.find(store.url_of("vendor"), store=store)
 
 
 def test_change_while_it_is_read_is_noticed(store):
-    at = found.find(put(store, "vendor/a.csv", b"1"))
+    at = found.find(put(store, "vendor/a.csv", b"1"), store=store)
     found.check_unchanged(at)
     put(store, "vendor/a.csv", b"22")
     with pytest.raises(Conflict, match="changed while it was read"):

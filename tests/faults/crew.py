@@ -15,8 +15,8 @@ from freshline.storage.faults import Guard
 from tests.faults.acts import Order, serve
 
 _ANSWER_S = 60.0
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.faults.acts"])
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.faults.acts", "s3fs"])
 
 
 class Actor:
@@ -24,8 +24,8 @@ class Actor:
 
     def __init__(self, name: str, url: str, address: tuple[str, int], guards_off: tuple[Guard, ...]) -> None:
         self.name = name
-        self._conversation, theirs = _FORKS.Pipe()
-        self.process = _FORKS.Process(target=serve, args=(theirs, url, address, guards_off), daemon=True)
+        self._conversation, theirs = FORKS.Pipe()
+        self.process = FORKS.Process(target=serve, args=(theirs, url, address, guards_off), daemon=True)
         self.process.start()
         theirs.close()
 

@@ -67,7 +67,7 @@ class LossyHttp:
                 content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 outer._handle(self, content, host, port)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815 - the server's names
 
             def log_message(self, *_: object) -> None: ...
 

@@ -123,7 +123,7 @@ def test_completion_whose_answer_is_lost_is_no_failure(moto, lossy, store):
 
 
 def test_upload_that_fails_leaves_no_part_and_no_object(moto, lossy, impatient):
-    with failing(lossy, FAILED, only=is_part), pytest.raises(ArtifactError, match="cannot write .*other/large"):
+    with failing(lossy, FAILED, only=is_part), pytest.raises(ArtifactError, match=r"cannot write .*other/large"):
         impatient.put_bytes(MANY_PARTS, "other/large")
     assert (unfinished(moto, impatient), objects(moto, impatient)) == ([], [])
 
@@ -140,7 +140,7 @@ def test_read_that_breaks_off_goes_on_where_it_was(lossy, store, monkeypatch):
 
 
 def test_store_that_stays_busy_is_given_up_in_its_time(lossy, impatient):
-    with failing(lossy, BUSY), pytest.raises(ArtifactError, match="cannot write .*Service Unavailable") as caught:
+    with failing(lossy, BUSY), pytest.raises(ArtifactError, match=r"cannot write .*Service Unavailable") as caught:
         impatient.put_bytes(b"x", "objects/x")
     assert SECRET not in str(caught.value)
 
@@ -173,7 +173,7 @@ def test_refused_credentials_say_which_and_no_secret(lossy, impatient, status, c
 def test_credentials_that_are_missing_say_so(store, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    with pytest.raises(AccessRefused, match="no credentials were found.*FRESHLINE_S3_ACCESS_KEY_ID"):
+    with pytest.raises(AccessRefused, match=r"no credentials were found.*FRESHLINE_S3_ACCESS_KEY_ID"):
         ObjectStore(store.url).read_bytes("objects/x")
 
 
@@ -228,5 +228,5 @@ def test_damage_on_the_way_is_noticed_by_every_way_of_reading(lossy, store):
     ):
         with pytest.raises(ObjectCorrupt, match=name):
             read()
-    with pytest.raises(OSError, match="CRC|checksum|integrity"):
+    with pytest.raises(OSError, match=r"CRC|checksum|integrity"):
         scan(store, stored).to_table()

@@ -27,7 +27,6 @@ def test_pickle_of_a_store_holds_no_secret_and_reads_its_own_environment(setting
     assert store.filesystem is not None
     pickled = pickle.dumps(store)
     assert SECRET.encode() not in pickled
-    monkeypatch.setenv("FRESHLINE_ARTIFACTS_URL", "s3://bucket/x")
     monkeypatch.setenv("FRESHLINE_S3_ACCESS_KEY_ID", "worker")
     monkeypatch.setenv("FRESHLINE_S3_SECRET_ACCESS_KEY", "another")
     received = pickle.loads(pickled)
@@ -43,7 +42,7 @@ def test_settings_come_before_a_block(settings, monkeypatch):
 
     monkeypatch.setattr(credentials, "block_options", block_options)
     named = settings.model_copy(update={"artifacts_block": "aws-credentials/research"})
-    assert DriverOptions(named)() == {"key": "me", "secret": SECRET, "profile": "research"}
+    assert DriverOptions(named)("s3") == {"key": "me", "secret": SECRET, "profile": "research"}
     assert asked == [("aws-credentials/research", "s3")]
 
 
