@@ -6,6 +6,7 @@ request is made: it imports Prefect.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version as installed_version
 from typing import Any
 
 import httpx
@@ -69,6 +70,15 @@ def ask(path: str, *, api_url: str | None = None, names: Mapping[str, str] | Non
             return request("GET", path, path_params=dict(names or {}), params=parameters).json()
     finally:
         client.__exit__(None, None, None)
+
+
+def versions(api_url: str | None = None) -> tuple[str, str]:
+    """Return the version of Prefect that the server has, and the one that is installed here.
+
+    Raises:
+        PrefectError: the server cannot be reached, or does not tell.
+    """
+    return str(ask("/admin/version", api_url=api_url)), installed_version("prefect")
 
 
 @contextmanager

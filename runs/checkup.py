@@ -166,20 +166,17 @@ def _clock(now: datetime, local: datetime) -> Check:
 
 
 def _prefect() -> Iterator[Check]:
-    from ..deployments.connection import ask
+    from ..deployments.connection import versions
 
-    version, answered = _timed("prefect", "API", lambda: ask("/admin/version"))
-    if version is None:
+    found, answered = _timed("prefect", "API", versions)
+    if found is None:
         yield answered
         return
-    import prefect
-
-    detail = f"version {version}, and {prefect.__version__} here"
-    if str(version).split(".")[:2] != prefect.__version__.split(".")[:2]:
-        detail += ": use one version for the server and for what talks to it"
-        yield Check("prefect", "API", Outcome.NOTE, detail, answered.took_s)
-    else:
-        yield Check("prefect", "API", Outcome.OK, detail, answered.took_s)
+    server, here = found
+    detail, outcome = f"version {server}, and {here} here", Outcome.OK
+    if server.split(".")[:2] != here.split(".")[:2]:
+        detail, outcome = f"{detail}: use one version for the server and for what talks to it", Outcome.NOTE
+    yield Check("prefect", "API", outcome, detail, answered.took_s)
 
 
 def _timed(area: str, name: str, question: Callable[[], Any]) -> tuple[Any, Check]:

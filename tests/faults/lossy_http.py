@@ -51,6 +51,8 @@ class LossyHttp:
     seen: Counter[str] = field(default_factory=Counter)
     """How often which fault struck; `passed` for none."""
     requests: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Those of each request."""
 
     def __post_init__(self) -> None:
         self._random = random.Random(f"requests {self.seed}")
@@ -92,6 +94,7 @@ class LossyHttp:
         self._released.wait(self.delay_s)
         with self._lock:
             self.requests.append((handler.command, handler.path))
+            self.headers.append(dict(handler.headers))
             fault, is_meant = None, self.only(handler.command, handler.path)
             if self.faults and is_meant and self._random.random() < self.share:
                 fault = self._random.choice(self.faults)

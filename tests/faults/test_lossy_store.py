@@ -3,6 +3,8 @@
 A failure of chance prints its seed.
 """
 
+import base64
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from freshline.flows.lease import Lease
 from freshline.storage import s3
+from freshline.storage.database import Database
 from freshline.storage.errors import AccessRefused, ArtifactError, ObjectCorrupt
 from freshline.storage.files import open_file, save_file
 from freshline.storage.filesystem import ObjectStore
@@ -21,6 +25,7 @@ from freshline.storage.parquet import read_table, scan, to_pandas, write_table
 from freshline.storage.patience import Patience
 from tests.contracts.s3_servers import BUCKET, S3Server, moto_server
 from tests.faults.lossy_http import BUSY, CUT, FAILED, LOST, RESET, LossyHttp, Refusal
+from tests.unit.flows.test_lease import held_run, never
 
 TABLE = pa.table({"day": np.arange(3000), "close": np.random.default_rng(1).normal(size=3000)})
 SECRET = "wJalrXUtnFEMI-not-a-real-secret"
@@ -122,6 +127,21 @@ def test_completion_whose_answer_is_lost_is_no_failure(moto, lossy, store):
     assert unfinished(moto, store) == []
 
 
+@pytest.mark.parametrize(("calculation", "is_given"), [("when_supported", True), ("when_required", False)])
+def test_server_is_given_the_sha256_to_compare_unless_checksums_are_off(
+    lossy, store, monkeypatch, calculation, is_given
+):
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", calculation)
+    save_file(store, b"model")
+    compared = base64.b64encode(hashlib.sha256(b"model").digest()).decode()
+    (given,) = [
+        headers.get("x-amz-checksum-sha256")
+        for (method, _), headers in zip(lossy.requests, lossy.headers, strict=True)
+        if method == "PUT"
+    ]
+    assert given == (compared if is_given else None)
+
+
 def test_upload_that_fails_leaves_no_part_and_no_object(moto, lossy, impatient):
     with failing(lossy, FAILED, only=is_part), pytest.raises(ArtifactError, match=r"cannot write .*other/large"):
         impatient.put_bytes(MANY_PARTS, "other/large")
@@ -137,6 +157,19 @@ def test_read_that_breaks_off_goes_on_where_it_was(lossy, store, monkeypatch):
         assert b"".join(store.read_chunks("other/large")) == MANY_PARTS
     assert lossy.seen[CUT] == 2
     assert sum(method == "GET" for method, _ in lossy.requests) == 5  # three ranges, two of them twice
+
+
+def test_slow_store_does_not_cost_the_lease(lossy, store, tmp_path, sqlite_template):
+    (tmp_path / "freshline.db").write_bytes(sqlite_template.read_bytes())
+    held = held_run(Database(f"sqlite:///{tmp_path / 'freshline.db'}"), lease_s=1.5, heartbeat_s=0.3)
+    lossy.delay_s = 1.0
+    with Lease(never, interval_s=0.3, terms=held.terms) as lease:
+        stored = write_table(store, TABLE)  # three requests: two leases long
+        assert not held.has_expired()
+        lease.check()
+    lossy.delay_s = 0.0
+    held.database.dispose()
+    assert read_table(store, stored).equals(TABLE)
 
 
 def test_store_that_stays_busy_is_given_up_in_its_time(lossy, impatient):

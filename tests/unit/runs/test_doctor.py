@@ -25,7 +25,7 @@ def prefect_version(monkeypatch) -> dict[str, str]:
     from freshline.deployments import connection
 
     answers = {"/admin/version": prefect.__version__}
-    monkeypatch.setattr(connection, "ask", lambda path: answers[path])
+    monkeypatch.setattr(connection, "ask", lambda path, api_url=None: answers[path])
     return answers
 
 
