@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from . import faults
-from .driver import RANGE_BYTES, Driver, Options, no_options
+from .driver import Driver, Options, no_options
 from .errors import ArtifactError, FreshlineError, InvalidInput, ObjectCorrupt, ObjectMissing
 from .object_file import ObjectFile
 from .patience import Patience
@@ -37,6 +37,8 @@ OBJECTS = "objects/"
 """Prefix of the names that carry the sha256 of their bytes."""
 
 _CHUNK_BYTES = 1024 * 1024
+_RANGE_BYTES = 16 * 1024 * 1024
+"""A chunk where each one is a request."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -183,16 +185,21 @@ class ObjectStore:
 
         On object stores a read that breaks off goes on where it was.
         """
-        step = RANGE_BYTES if self.driver.serves_ranges else _CHUNK_BYTES
+        step = _RANGE_BYTES if self.driver.serves_ranges else _CHUNK_BYTES
         with self.translated("read", name), self.open(name) as source:
             while chunk := source.read(step):
                 yield chunk
 
-    def read_bytes(self, name: str, *, start: int | None = None, end: int | None = None) -> bytes:
-        """Return the bytes of an object, or those from `start` up to `end`; errors as `open`. Checks no checksum."""
+    def read_bytes(
+        self, name: str, *, start: int | None = None, end: int | None = None, size_bytes: int | None = None
+    ) -> bytes:
+        """Return the bytes of an object, or those from `start` up to `end`; errors as `open`. Checks no checksum.
+
+        With `size_bytes` nobody asks for the size of the whole.
+        """
         path = self.path_of(name)
         with self.translated("read", name):
-            return self.driver.read(path, start, end)
+            return self.driver.read(path, start, end, size_bytes=size_bytes)
 
     def download(self, name: str, path: Path) -> None:
         """Copy an object into a local file; errors as `open`. Checks no checksum."""

@@ -201,7 +201,7 @@ def _whole_bytes(store: ObjectStore, fragment: Fragment) -> pa.Buffer:
     if store.is_mappable:
         content = pa.memory_map(store.path_of(fragment.name)).read_buffer()
     else:
-        content = pa.py_buffer(store.read_bytes(fragment.name))
+        content = pa.py_buffer(store.read_bytes(fragment.name, size_bytes=fragment.size_bytes))
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != fragment.sha256:
         raise store.corrupt(fragment.name, f"its sha256 is {sha256}")
