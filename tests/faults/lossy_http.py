@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-BUSY, FAILED, RESET, CUT, LOST = "busy", "failed", "reset", "cut", "lost"
-"""503 SlowDown · 500 · the connection is reset before an answer · the answer's body ends too early · the request is
-carried out, and its answer is lost."""
+BUSY, FAILED, RESET, CUT, SHORT, LOST = "busy", "failed", "reset", "cut", "short", "lost"
+"""503 SlowDown · 500 · the connection is reset before an answer · the answer's body breaks off · it is shorter than
+what was asked for, and nothing says so · the request is carried out, and its answer is lost."""
 
 _ERRORS = {BUSY: (503, "SlowDown"), FAILED: (500, "InternalError")}
 _ANSWER_S = 30.0
@@ -117,6 +117,8 @@ class LossyHttp:
             upstream.close()
         if fault == LOST:
             return _reset(handler)
+        if fault == SHORT and handler.command != "HEAD":
+            body = body[: len(body) // 2]
         handler.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):

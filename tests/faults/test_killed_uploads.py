@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from freshline.storage import gc
+from freshline.storage import gc, s3
 from freshline.storage.artifacts import artifacts_of
 from freshline.storage.database import Database
 from freshline.storage.errors import ArtifactError
@@ -81,6 +81,7 @@ def place(kind, request, tmp_path, monkeypatch) -> Place:
     if kind == "file":
         return Place(ObjectStore((tmp_path / "objects").as_uri()), url, None)
     server: S3Server = request.getfixturevalue("moto")
+    monkeypatch.setattr(s3, "PART_BYTES", uploads.PART_BYTES)
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     return Place(ObjectStore(f"{server.url}/{new_id()}"), url, server)

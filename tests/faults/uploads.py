@@ -17,7 +17,9 @@ from freshline.storage.parquet import write_table
 from tests.faults import crew
 
 TABLE = pa.table({"day": np.arange(2000), "close": np.random.default_rng(3).normal(size=2000)})
-LARGE = np.random.default_rng(4).bytes(s3.PART_BYTES + 1000)
+PART_BYTES = 5 * 2**20
+"""The smallest that S3 takes."""
+LARGE = np.random.default_rng(4).bytes(PART_BYTES + 1000)
 """Sent in two parts."""
 RECORDED = "recorded"
 """The point in the transaction that records what was uploaded, before its commit."""
@@ -53,6 +55,7 @@ def killed_at(point: str, url: str, environment: Mapping[str, str], database_url
 
 def _write_and_die(point: str, url: str, environment: Mapping[str, str], database_url: str, owner_id: UUID) -> None:
     os.environ.update(environment)
+    s3.PART_BYTES = PART_BYTES
 
     def reach(reached: str) -> None:
         if reached == point:

@@ -119,6 +119,8 @@ def test_client_without_credentials_says_so():
     assert code_of(NoCredentialsError()) == "NoCredentials"
     assert refusal("NoCredentials")[0] == "no credentials were found"
     assert refusal("SlowDown") is None
+    assert refusal("SignatureDoesNotMatch")[0] == "the secret does not belong to the access key"
+    assert refusal("RequestTimeTooSkewed")[0].startswith("the clock of this machine")
 
 
 def test_secrets_of_options_are_struck_out_and_nothing_else():
