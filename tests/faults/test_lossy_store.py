@@ -123,13 +123,28 @@ def test_client_tries_a_busy_store_again_by_itself(lossy, store):
 
 
 def test_completion_whose_answer_is_lost_is_no_failure(moto, lossy, store):
-    struck = iter([True])
-    is_completion = lambda method, path: method == "POST" and "uploadId=" in path and next(struck, False)  # noqa: E731
+    struck = []
+
+    def is_completion(method: str, path: str) -> bool:
+        if method != "POST" or "uploadId=" not in path:
+            return False
+        if struck:  # a server that has forgotten the upload, because it is completed
+            lossy.refusal = Refusal(404, "NoSuchUpload")
+        struck.append(path)
+        return True
+
     with failing(lossy, LOST, only=is_completion):
         store.put_bytes(MANY_PARTS, "other/large")
-    assert lossy.seen[LOST] == 1
+    assert (lossy.seen[LOST], len(struck)) == (2, 2)
     assert store.size_bytes("other/large") == len(MANY_PARTS)
     assert unfinished(moto, store) == []
+
+
+def test_upload_that_somebody_aborted_is_a_failure(lossy, impatient):
+    lossy.only = lambda method, path: method == "POST" and "uploadId=" in path
+    lossy.refusal = Refusal(404, "NoSuchUpload")
+    with pytest.raises(ArtifactError, match=r"cannot write .*other/large: .*NoSuchUpload"):
+        impatient.put_bytes(MANY_PARTS, "other/large")
 
 
 @pytest.mark.parametrize(("calculation", "is_given"), [("when_supported", True), ("when_required", False)])
