@@ -25,12 +25,13 @@ from ..storage.ids import show_run_id
 from ..storage.resolving import Resolved
 from ..storage.settings import Settings, load_settings
 from . import store
+from .composition import open_objects
 from .status import RunStatus
 
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 _lock = threading.Lock()
-_objects: dict[str, ObjectStore] = {}
+_opened: dict[str, tuple[Settings, ObjectStore]] = {}
 
 
 def resolve(
@@ -50,7 +51,7 @@ def resolve(
     """
     settings = settings or load_settings()
     database = interface.opened(settings.resolved_database_url())
-    objects = _shared_objects(settings.resolved_artifacts_url())
+    objects = _shared_objects(settings)
     if isinstance(data_date, datetime) or not isinstance(data_date, date | None):
         raise InvalidInput(f"data_date={data_date!r} is no date: give a datetime.date; a moment is asked for with at=")
     if at is not None and data_date is not None:
@@ -189,6 +190,11 @@ def _check_has_passed(database: Database, connection: Connection, moment: dateti
         raise InvalidInput(f"{moment:%Y-%m-%d %H:%M:%S %Z} has not come yet: nobody knows which version it will be")
 
 
-def _shared_objects(url: str) -> ObjectStore:
+def _shared_objects(settings: Settings) -> ObjectStore:
+    """Return the object store of the settings, opened once per process as long as they stay what they are."""
+    url = settings.resolved_artifacts_url()
     with _lock:
-        return _objects.setdefault(url, ObjectStore(url))
+        known = _opened.get(url)
+        if known is None or known[0] != settings:
+            known = _opened[url] = settings, open_objects(settings)
+        return known[1]

@@ -18,8 +18,9 @@ _STORES = ("file", "memory", "moto", "rclone")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that takes a store on every backend."""
-    if "store" in metafunc.fixturenames:
+    """Run each test that takes a store on every backend, unless it says on which."""
+    said = any(mark.args[0] == "store" for mark in metafunc.definition.iter_markers("parametrize"))
+    if "store" in metafunc.fixturenames and not said:
         given = metafunc.config.getoption("--object-store")
         metafunc.parametrize("store", [*_STORES, "given"] if given else _STORES, indirect=True)
 
