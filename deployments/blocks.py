@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
+from ..storage.auto_refresh import AutoRefresh, read_auto_refresh
 from ..storage.errors import CatalogError, InvalidInput, nearest_names
 from ..storage.words import DeploymentKind, EdgeKind, IfReady, OnStale, ResourceKind, Trigger
 from .document import kind_of, line_of, plain
@@ -46,7 +47,7 @@ RESOURCE_KINDS: Mapping[DeploymentKind, tuple[ResourceKind, ...]] = MappingProxy
 )
 """Which resources a kind of deployment can run."""
 
-_BLOCK_KEYS = ("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "external")
+_BLOCK_KEYS = ("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "auto_refresh", "external")
 _EXTERNAL_KEYS = ("external", "name", "kind", "freshness", "description")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -82,6 +83,8 @@ class Block:
     """Only what is written; else a trigger runs it again."""
     freshness: Mapping[str, Any] | None
     """The policy as written; None without one."""
+    auto_refresh: AutoRefresh | None
+    """How it is refreshed when it becomes stale; None: by hand."""
     external: bool
     line: int | None
     lines: Mapping[str, int | None]
@@ -142,6 +145,7 @@ def read_block(node: Any, *, deployment: str, line: int | None) -> Block:
         on_stale=_per_trigger(block, "on_stale", OnStale),
         if_ready=_per_trigger(block, "if_ready", IfReady),
         freshness=_freshness(block),
+        auto_refresh=_auto_refresh(block),
         external=False,
         line=line,
         lines=block.lines(),
@@ -177,6 +181,7 @@ def read_external(node: Any, *, line: int | None) -> tuple[Block, str | None]:
         on_stale={},
         if_ready={},
         freshness=_freshness(block),
+        auto_refresh=None,
         external=True,
         line=line,
         lines=block.lines(),
@@ -249,6 +254,22 @@ def _freshness(block: "_Reader") -> dict[str, Any] | None:
     except ValueError as error:
         raise block.error("freshness", f"freshness: {error}") from None
     return policy
+
+
+def _auto_refresh(block: "_Reader") -> AutoRefresh | None:
+    node = block.get("auto_refresh")
+    if isinstance(node, bool) or node is None:
+        return AutoRefresh() if node else None
+    if not isinstance(node, Mapping):
+        raise block.error(
+            "auto_refresh",
+            "`auto_refresh` must be true, false or options like {quiet: 30s, at_most_every: 10m}, not "
+            f"{kind_of(node)}",
+        )
+    try:
+        return read_auto_refresh(plain(node))
+    except (InvalidInput, ValueError) as error:
+        raise block.error("auto_refresh", str(error)) from None
 
 
 def _dates_as_text(value: Any) -> Any:

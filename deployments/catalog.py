@@ -23,6 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..storage.auto_refresh import AutoRefresh
 from ..storage.errors import CatalogError, NotFound
 from ..storage.words import DeploymentKind, IfReady, OnStale, ResourceKind, Trigger
 from .blocks import Block, UpstreamSpec, read_block, read_external
@@ -69,6 +70,8 @@ class DeploymentSpec:
     """Name in the flow -> Freshline's name of a parameter that `@track` adds."""
     freshness: Mapping[str, Any] | None
     """The policy as written."""
+    auto_refresh: AutoRefresh | None
+    """How it is refreshed when it becomes stale; None: by hand."""
     schedules: tuple[Mapping[str, Any], ...]
     description: str | None
     tags: tuple[str, ...]
@@ -82,7 +85,7 @@ class DeploymentSpec:
         """The sha256 (hex) of what a result of this deployment depends on, apart from its inputs.
 
         Over the roles, upstreams and edge kinds; callables and parameters; the entrypoint; and the code
-        digests. Schedules, policy, gate, description and tags do not count.
+        digests. Schedules, policy, auto-refresh, gate, description and tags do not count.
         """
         declaration = {
             "upstream": {edge.role: [edge.key, str(edge.kind)] for edge in self.upstream},
@@ -204,6 +207,7 @@ def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
         description=description,
         tags=(),
         code_digests={},
+        auto_refresh=None,
         line=block.line,
     )
 
@@ -234,6 +238,7 @@ def _loaded_spec(block: Block, entry: Entry, *, directory: Path) -> DeploymentSp
         if_ready=block.if_ready,
         renamed=getattr(flow.fn, "__freshline_names__", {}),
         freshness=block.freshness,
+        auto_refresh=block.auto_refresh,
         schedules=entry.schedules,
         description=entry.description or flow.description,
         tags=entry.tags,

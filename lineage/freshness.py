@@ -28,9 +28,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ..storage.durations import as_written
 from ..storage.errors import InvalidInput, nearest_names
 from . import exchanges, occurrences
-from .policy_fields import Clock, DayOfMonth, Duration, Listed, QuarterDay, Weekday, Zone, as_written, moment_of
+from .policy_fields import Clock, DayOfMonth, Duration, Listed, QuarterDay, Weekday, Zone, moment_of
 
 _NOTHING = timedelta(0)
 

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import PlainValidator
 
+from ..storage.durations import read_duration
 from ..storage.errors import nearest_names
 from .occurrences import instant_of
 
-_DURATION = re.compile(r"(?:(\d+)w)?\s*(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d\d?):(\d\d)")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAYS_OF_LONGEST_MONTH = 31
@@ -24,7 +24,6 @@ _MOST_DAYS = 36_525
 _MOST_LAG = timedelta(days=366)
 _MOST_LISTED = 1000
 _DAY = timedelta(days=1)
-_UNITS = (("w", 7 * _DAY), ("d", _DAY), ("h", timedelta(hours=1)), ("m", timedelta(minutes=1)))
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,7 @@ class DayOfQuarter:
 def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
-    # pandas.Timedelta reads more, but warns of `1d`, and its `1M` is a minute.
-    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None or not any(match.groups()):
-        raise ValueError(f"{value!r} is not a duration; write it like 90m, 2h, 1d12h or 1w")
-    weeks, days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    try:
-        found = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError:
-        found = timedelta.max
+    found = read_duration(value)
     if found > timedelta(days=_MOST_DAYS):
         raise ValueError(f"{value!r} is longer than 100 years; leave the policy out if the version holds for good")
     return found
@@ -146,16 +137,6 @@ QuarterDay = Annotated[timedelta | DayOfQuarter, PlainValidator(_day_of_quarter)
 """Whole days after the last day of a quarter, or a day in it."""
 Listed = Annotated[tuple[date, ...], PlainValidator(_listed)]
 """Dates and datetimes as written: without a zone they are local."""
-
-
-def as_written(duration: timedelta) -> str:
-    """Return a duration as people write it: 1d12h."""
-    text = ""
-    for sign, unit in _UNITS:
-        many, duration = divmod(duration, unit)
-        text += f"{many}{sign}" if many else ""
-    seconds = duration.seconds
-    return text + f"{seconds}s" if seconds or not text else text
 
 
 def moment_of(listed: date, at: time | None, zone: ZoneInfo) -> datetime:

@@ -119,6 +119,8 @@ class Explanation:
     num_origins: int = 0
     num_stale_upstream: int = 0
     """How many stale deployments stand behind it."""
+    auto_refresh: str | None = None
+    """One sentence on the run that follows by itself; none when none does, or where runs are not known."""
 
     def sentence(self) -> str:
         """Say it in one sentence, what started it last."""

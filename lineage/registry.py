@@ -81,6 +81,7 @@ class Declared:
     declaration: Mapping[str, Any] = field(default_factory=dict)
     parameter_schema: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] | None = None
+    auto_refresh: Mapping[str, Any] | None = None
     edges: Sequence[DeclaredEdge] = ()
     prefect_name: str | None = None
     prefect_deployment_id: UUID | None = None
@@ -193,7 +194,9 @@ def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID
 
 
 def _differs(row: Row[Any], item: Declared) -> bool:
-    return row.declaration_digest != item.declaration_digest or row.retired_at is not None or row.policy != item.policy
+    if row.declaration_digest != item.declaration_digest or row.retired_at is not None:
+        return True
+    return (row.policy, row.auto_refresh) != (item.policy, item.auto_refresh)
 
 
 def _write(
@@ -216,6 +219,7 @@ def _write(
         "declaration_digest": item.declaration_digest,
         "parameter_schema": dict(item.parameter_schema),
         "policy": dict(item.policy) if item.policy is not None else None,
+        "auto_refresh": dict(item.auto_refresh) if item.auto_refresh is not None else None,
         "registered_at": now,
         "retired_at": None,
     }

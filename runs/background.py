@@ -14,11 +14,13 @@ from .composition import Freshline
 from .dispatcher import Dispatcher
 from .gate_artifacts import GateArtifacts
 from .redo.backfilling import advance_all
+from .repair.auto_refresh import refresh_stale
 from .repair.reconcile import Reconciler
 
 _LOGGER = logging.getLogger(__name__)
 _DISPATCH_S = 0.25
 _BACKFILL_S = 1.0
+_REFRESH_S = 1.0
 _SHOW_S = 5.0
 
 
@@ -44,6 +46,8 @@ class Background:
             self._thread("reconciler", self._reconciler.pass_once, interval_s),
             # The reconciler does it too; from here the next date follows the one before within a second.
             self._thread("backfills", partial(advance_all, freshline.database), _BACKFILL_S),
+            # So does this; from here a chain goes on within a second or two of each completion.
+            self._thread("auto-refresh", partial(refresh_stale, freshline.database), _REFRESH_S),
             self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
         ]
         self.last_pass_at: dict[str, datetime] = {}

@@ -33,6 +33,8 @@ class Origin:
     trigger: Trigger
     actor: str
     trigger_name: str | None = None
+    because: str | None = None
+    """What it is to put right, where nobody asked for it."""
     parent_id: UUID | None = None
     idempotency_key: str | None = None
     background: bool = True
@@ -68,7 +70,9 @@ def create_run(
     parameters = {**parameters, **dict.fromkeys(secrets_of(deployment) & parameters.keys(), HIDDEN)}
     resolved = resolve_if_ready(request, origin.trigger, declaration.get("if_ready"))
     defaults, _ = split_parameters(declaration.get("parameters", {}), declaration.get("renamed", {}))
-    happened: list[events.Event] = [events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name)]
+    happened: list[events.Event] = [
+        events.RunSubmitted(trigger=origin.trigger, trigger_name=origin.trigger_name, because=origin.because)
+    ]
     if decision is not None:
         happened.append(events.GateDecided(verdict=decision.verdict, reason=decision.reason))
     inserted: Row[Any] | None = store.insert_run(

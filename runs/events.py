@@ -20,6 +20,12 @@ class RunSubmitted(RecordedEvent):
     kind: Literal["run_submitted"] = "run_submitted"
     trigger: str
     trigger_name: str | None = None
+    because: str | None = None
+    """What it is to put right, where nobody asked for it."""
+
+    def payload(self) -> dict[str, Any]:
+        """Return the event's own facts; without `because` where there is none, as older programs know it."""
+        return {name: value for name, value in super().payload().items() if name != "because" or value is not None}
 
 
 class RunDispatched(RecordedEvent):

@@ -16,7 +16,7 @@ from ..lineage.listing import html_table
 from ..lineage.models import Deployment, Version
 from ..storage.ids import show_run_id
 from ..storage.statement import one_of
-from ..storage.words import Trigger
+from ..storage.words import AUTO_REFRESH, Trigger
 from .gate import READY, Verdict
 from .models import RunDependency, RunEvent
 from .status import RunStatus, StopReason
@@ -42,7 +42,9 @@ _ENDS: Mapping[StopReason, str] = {
 }
 
 _TOLD: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "run_submitted": lambda said: f"recorded, trigger {said['trigger']}",
+    "run_submitted": lambda said: (
+        f"recorded, trigger {said['trigger']}" + (f": {said['because']}" if said.get("because") else "")
+    ),
     "run_dispatched": lambda said: f"Prefect has the flow run {said['flow_run_id']} for it",
     "gate_decided": lambda said: f"the gate said {said['verdict']}: {said['reason']}",
     "run_waiting": lambda said: f"waits for {', '.join(said['upstreams'])}",
@@ -152,7 +154,7 @@ def explain_run(connection: Connection, run: Row[Any], *, now: datetime) -> RunE
         decision=decision,
         log=log,
         now=now,
-        asked_by=_asked_by(connection, run),
+        asked_by=_asked_by(connection, run, log),
         waits_for=_awaited(connection, run.id),
         version=_version(connection, run.id),
     )
@@ -314,7 +316,7 @@ class _Facts:
         return [row for row in self.log if row.kind == kind]
 
 
-def _asked_by(connection: Connection, run: Row[Any]) -> str:
+def _asked_by(connection: Connection, run: Row[Any], log: Sequence[Row[Any]]) -> str:
     """Say who or what wanted the run."""
     parent = f"{show_run_id(run.parent_id)}" if run.parent_id else run.actor
     if run.parent_id is not None:
@@ -330,6 +332,9 @@ def _asked_by(connection: Connection, run: Row[Any]) -> str:
             asked = f"the schedule {run.trigger_name or 'of its deployment'} started it"
         case Trigger.AUTOMATION:
             asked = f"the automation {run.trigger_name or 'in Prefect'} started it"
+        case Trigger.CASCADE if run.trigger_name == AUTO_REFRESH:
+            because = next((row.payload.get("because") for row in log if row.kind == "run_submitted"), None)
+            asked = f"its deployment is refreshed by itself, and was stale: {because or 'nothing was recorded'}"
         case Trigger.CASCADE:
             asked = f"{parent} needed it"
         case Trigger.SUBFLOW:

@@ -7,7 +7,7 @@ a run ran is in `explaining`, what tells two runs apart in `comparing`.
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,8 @@ from . import comparing, contents, events, explaining, steps, store
 from .models import Run, RunUsage, Step
 from .reads import RunRead, reads_of
 from .record import as_run
+from .repair.auto_refresh_due import due
+from .repair.auto_refresh_rows import is_wanted, stale_among
 from .status import RunStatus
 
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
@@ -49,6 +51,8 @@ class DeploymentStatus:
     lapses_at: datetime | None
     why: str
     """One sentence on its freshness."""
+    auto_refresh: str | None = None
+    """One sentence on the run that follows by itself; null when none does, because it is ready or nobody wants it."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ class Queries:
         with self.database.read() as connection:
             rows = list(connection.execute(query))
             why = reasons.sentences_of(connection, [row.id for row in rows])
+            stale = stale_among(connection, [row.id for row in rows]) if is_wanted(connection) else {}
             return [
                 DeploymentStatus(
                     key=row.key,
@@ -159,6 +164,7 @@ class Queries:
                     last_stop_reason=row.last_stop_reason,
                     lapses_at=row.lapses_at,
                     why=why[row.id],
+                    auto_refresh=due(stale[row.id]).sentence() if row.id in stale else None,
                 )
                 for row in rows
             ]
@@ -171,7 +177,9 @@ class Queries:
         """
         with self.database.read() as connection:
             found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
-            return reasons.explain(connection, found.id)
+            explained = reasons.explain(connection, found.id)
+            stale = stale_among(connection, [found.id]) if found.auto_refresh is not None else {}
+            return replace(explained, auto_refresh=due(stale[found.id]).sentence()) if stale else explained
 
     def explain_run(self, run_id: UUID | str) -> explaining.RunExplanation:
         """Return why a run ran, was skipped, refused, waits or failed.

@@ -59,6 +59,8 @@ class Submission:
     """What starts it."""
     trigger_name: str | None = None
     """Which one, such as the backfill that it belongs to."""
+    because: str | None = None
+    """What it is to put right, where nobody asked for it."""
 
     def request(self) -> RunRequest:
         """Return what is asked of Freshline.
@@ -92,6 +94,7 @@ def record(connection: Connection, submission: Submission, *, tenant_id: str, no
         submission.trigger,
         submission.actor,
         trigger_name=submission.trigger_name,
+        because=submission.because,
         idempotency_key=submission.idempotency_key,
         background=submission.background,
         parent_id=_parent(connection, submission),

@@ -98,10 +98,14 @@ class Trigger(StrEnum):
     AUTOMATION = "automation"
     """A Prefect automation."""
     CASCADE = "cascade"
-    """Another run needed this deployment to be ready."""
+    """Another run needed this deployment to be ready, or it became stale and is refreshed by itself."""
     BACKFILL = "backfill"
     """A range of data dates that was asked for."""
     SUBFLOW = "subflow"
     """Another flow called this one."""
     PUBLISH = "publish"
     """Somebody published a version of an external resource."""
+
+
+AUTO_REFRESH = "auto_refresh"
+"""The trigger's name, and the key in the catalogue, of a deployment that is refreshed by itself."""

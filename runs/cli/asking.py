@@ -11,7 +11,7 @@ from .output import show as show_value
 
 if TYPE_CHECKING:
     from ..models import RunUsage, Step
-    from ..queries import Queries
+    from ..queries import DeploymentStatus, Queries
 
 
 def _queries() -> "Queries":
@@ -30,7 +30,7 @@ def status(*, as_json: bool) -> None:
         return
     columns = ("deployment", "freshness", "activity", "version", "data until", "last run", "why")
     cells = (
-        (row.key, row.freshness, row.activity, row.version, row.data_end, row.last_run_at, row.why) for row in rows
+        (row.key, row.freshness, row.activity, row.version, row.data_end, row.last_run_at, _why(row)) for row in rows
     )
     console().print(table("Deployments", columns, cells))
 
@@ -103,6 +103,10 @@ def show(*, run: str, as_json: bool) -> None:
     artifacts = ((item.name, item.kind, item.rows, item.size_bytes, item.digest[:12]) for item in report.artifacts)
     out.print(table("Artifacts", ("name", "kind", "rows", "bytes", "digest"), artifacts))
     out.print(table("Events", ("#", "kind", "facts"), ((seq, event.kind, event.payload()) for seq, event in log)))
+
+
+def _why(row: "DeploymentStatus") -> str:
+    return row.why if row.auto_refresh is None else f"{row.why}; {row.auto_refresh}"
 
 
 def _number(version: int | None) -> str | None:

@@ -152,6 +152,8 @@ def _linked_table(title: str, rows: Iterable["LinkedDeployment"]) -> Any:
 def _tell_deployment(explanation: "Explanation") -> None:
     out = console()
     out.print(reasons_tree(explanation))
+    if explanation.auto_refresh is not None:
+        out.print(explanation.auto_refresh, markup=False)
     if not explanation.origins:
         return
     if explanation.num_links > len(explanation.chain):

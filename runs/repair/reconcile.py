@@ -24,6 +24,7 @@ from ..ending import release_orphans, release_waiting
 from ..redo.backfilling import advance_all
 from ..status import LEASED, RunStatus, StopReason
 from .adoption import Adoption
+from .auto_refresh import refresh_stale
 from .closing import Ending, close, ending_of, log, pass_on_cancel
 from .deadlines import Deadlines, Grace
 from .lapses import sweep
@@ -61,6 +62,8 @@ class Repairs:
     """Flow runs that Prefect took for running long after their run had ended."""
     backfilled: int = 0
     """Backfills of which runs had ended, or dates had their turn."""
+    refreshed: int = 0
+    """Stale deployments that got a run by themselves."""
 
 
 @dataclass
@@ -109,13 +112,25 @@ class Reconciler:
         released = self._release_ready()
         refused = self._deadlines.refuse_waits()
         backfilled = advance_all(self.database)
+        refreshed = refresh_stale(self.database)
         now, runs = self._active()
         closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
         adopted, outlived = self._adoption.pass_once()
         mirrored = self._mirror.pass_once()
         return Repairs(
-            expired, closed, adopted, lapsed, released, forced, refused, mirrored, lost, outlived, backfilled
+            expired,
+            closed,
+            adopted,
+            lapsed,
+            released,
+            forced,
+            refused,
+            mirrored,
+            lost,
+            outlived,
+            backfilled,
+            refreshed,
         )
 
     def _release_ready(self) -> int:

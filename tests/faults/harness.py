@@ -5,7 +5,7 @@ Owns how an act happens and what follows from a death; `chance` chooses the acts
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -43,6 +43,8 @@ class Harness:
     url: str
     seed: int
     guards_off: tuple[Guard, ...] = ()
+    auto_refresh: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Deployment -> how it is refreshed by itself."""
     history: list[str] = field(default_factory=list)
     """What happened, one line per act: equal for equal seeds."""
     killed_at: Counter[str] = field(default_factory=Counter)
@@ -62,7 +64,8 @@ class Harness:
         for key, upstream in READS.items():
             facts = self.prefect.add_deployment(f"flow/{key.replace('/', '-')}")
             self._prefect_ids[key] = facts.id
-            items.append(replace(declared(key, upstream), prefect_deployment_id=facts.id))
+            by_itself = self.auto_refresh.get(key)
+            items.append(replace(declared(key, upstream), prefect_deployment_id=facts.id, auto_refresh=by_itself))
         Graph(self.database, *items)
         self.keys: dict[str, str] = {}
         """Idempotency key -> deployment, of every submission that a client made."""

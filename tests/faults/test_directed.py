@@ -86,6 +86,24 @@ def test_connection_lost_before_commit_of_complete_publishes_one_version(databas
     assert records(database)[1] == []
 
 
+def test_reconciler_killed_at_every_point_of_an_automatic_refresh_leaves_one_run(database_url):
+    by_itself = {"refresh/momentum": {"quiet": "0s", "at_most_every": "1h"}}
+    with closing(Harness(database_url, seed=1, auto_refresh=by_itself)) as harness:
+        harness.prefect.loses_answers = False
+        harness.work_on(harness.dispatched())
+        harness.submit("refresh/momentum")
+        harness.come_to_rest()
+        for _ in range(2):  # the second has other content
+            harness.work_on(harness.dispatched())
+        for point in ("begin", "locked", "before_commit", "committed"):
+            fate = {"kill_at": f"auto_refresh.{point}"}
+            assert harness.do("reconcile", fate=fate) == ("killed", f"auto_refresh.{point}")
+        harness.come_to_rest()
+        runs, wrong = records(harness.database)
+        assert [(run.status, run.actor[:4]) for run in runs if run.trigger == "cascade"] == [("completed", "run-")]
+        assert wrong == []
+
+
 @pytest.fixture
 def lose_reply_to_commit(monkeypatch):
     """A function that makes the next commit reach the database, while its reply does not come back."""

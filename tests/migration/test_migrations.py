@@ -122,7 +122,7 @@ def test_migrated_schema_equals_the_models(empty):
     from alembic.runtime.migration import MigrationContext
     from sqlmodel import SQLModel
 
-    import freshline.runs.details  # every table of the models must be known  # noqa: F401
+    import freshline.runs.background  # every table of the models must be known  # noqa: F401
 
     ensure_schema(empty)
     with empty.read() as connection:
@@ -136,7 +136,7 @@ def test_comparison_sees_a_difference(empty):
     from alembic.runtime.migration import MigrationContext
     from sqlmodel import SQLModel
 
-    import freshline.runs.details  # noqa: F401
+    import freshline.runs.background  # noqa: F401
 
     ensure_schema(empty)
     with empty.transaction() as connection:
