@@ -33,6 +33,7 @@ from freshline.runs.request import DEFAULT_ON_STALE, REQUEST_PARAMETERS
 from freshline.runs.service import RunExecutionService
 from freshline.runs.status import TRANSITIONS, RunStatus, StepStatus, StopReason
 from freshline.storage import errors, words
+from freshline.storage.auto_refresh import AutoRefresh
 from freshline.storage.settings import Settings
 from tests.pages import DOCS, FENCE, ROOT, code, read
 
@@ -299,6 +300,11 @@ def test_catalogue_lists_every_key_of_a_block() -> None:
     assert set(first_column(section(text, "External resources"))) == set(blocks._EXTERNAL_KEYS)
 
 
+def test_guide_to_automatic_refresh_has_the_options_and_defaults_of_the_code() -> None:
+    table = rows(read("how-to/refresh-automatically.md"))
+    assert {names(row[0])[0]: names(row[1])[0] for row in table} == AutoRefresh().to_json()
+
+
 def test_catalogue_says_which_kinds_go_together() -> None:
     table = rows(section(read("reference/catalogue.md"), "Which kinds go together"))
     said = {names(row[0])[0]: (tuple(names(row[1])), tuple(names(row[2]))) for row in table}
@@ -315,7 +321,7 @@ def test_catalogue_shows_policies_that_can_be_read() -> None:
         parse_policy(yaml.safe_load(policy) | {"grace": "2h"})
 
 
-@pytest.mark.parametrize("page", ["reference/catalogue.md", "how-to/gate.md"])
+@pytest.mark.parametrize("page", ["reference/catalogue.md", "how-to/gate.md", "how-to/refresh-automatically.md"])
 def test_blocks_that_a_page_shows_can_be_read(page: str) -> None:
     found = 0
     for text in code(read(page), "yaml"):

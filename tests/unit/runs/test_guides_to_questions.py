@@ -11,8 +11,12 @@ from click.testing import CliRunner
 from freshline.lineage import interface
 from freshline.runs import composition
 from freshline.runs.cli import cli
+from freshline.runs.queries import Queries
+from freshline.runs.repair.auto_refresh import refresh_stale
 from freshline.runs.result import Read, Result
 from freshline.storage.artifacts import ArtifactRecord
+from freshline.storage.auto_refresh import AutoRefresh
+from freshline.storage.ids import show_run_id
 from freshline.storage.parquet import write_table
 from tests.factories import Graph, declared
 from tests.pages import FENCE, code, read
@@ -81,3 +85,19 @@ def test_guide_to_a_run_prints_what_it_says(world, capsys):
         world.port.complete(run.id, claim.run.fence, result)
         ids.append(run.id)
     follow("how-to/what-went-into-this-run.md", capsys, earlier_id=ids[0], run_id=ids[1])
+
+
+@pytest.mark.usefixtures("_here")
+def test_guide_to_automatic_refresh_prints_what_it_says(database, capsys):
+    by_itself = AutoRefresh().to_json()
+    chain = Graph(
+        database,
+        declared(PRICES),
+        replace(declared(MOMENTUM, [PRICES]), auto_refresh=by_itself),
+        replace(declared(BOOK, [MOMENTUM]), auto_refresh=by_itself),
+    )
+    chain.publish_all(PRICES, MOMENTUM, BOOK)
+    chain.publish(PRICES, "other")
+    assert refresh_stale(database) == 1
+    ((_, run),) = Queries(database).runs()
+    follow("how-to/refresh-automatically.md", capsys, run_id=show_run_id(run.id))
