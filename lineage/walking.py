@@ -1,25 +1,24 @@
 """How the graphs of versions and of deployments are walked: one query, whatever the depth and the number of ways.
 
-The database finds what can be reached, each node once, and gives the facts of the nodes and the edges between them;
-how far away a node is follows here from the edges. (A recursive query that carries the depth along reaches a node
+The database finds what can be reached, each node once, and gives its facts with the edges that begin at it; how far
+away a node is follows here from the edges. (A recursive query that carries the depth along reaches a node
 again at every depth: with edges across layers that is many times the graph.) Knows the tables only as columns.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
 
 from ..storage.statement import Statement
 
 Reached = tuple[int, Any, Any]
 """How far away by the shortest way, what the edge says, and the row of the node."""
-
-_ENTRY = 0
-"""The number of something that is no node, and has edges to the nodes at which a walk begins."""
 
 
 class Way:
@@ -51,29 +50,22 @@ class Way:
                 reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
             else:
                 reached = begin.union(sa.select(far).where(is_start(near))).cte("reached")
-            # Numbers, because an edge is told by two of them: less to send, and less to read, than two ids.
-            number = sa.func.row_number().over().label("number")
-            numbered = sa.select(reached.c.id, number).cte("numbered")
-            here, there = numbered.alias("here"), numbered.alias("there")
-            walked = sa.select(here.c.number, far.label("far"), *said).join_from(here, near.table, near == here.c.id)
-            if not is_recursive:
-                walked = walked.where(is_start(near))
+            # One row for each node, with its edges in lists: far less to send, and to read, than a row for each edge.
+            steps = near == reached.c.id if is_recursive else sa.and_(near == reached.c.id, is_start(near))
+            lists = (_Listed(column).label(f"all_{column.name}") for column in said)
+            walked = (
+                sa.select(reached.c.id, _Listed(sa.cast(far, sa.Text())).label("fars"), *lists)
+                .join_from(reached, near.table, steps, isouter=True)
+                .group_by(reached.c.id)
+            )
             # Apart, so that Postgres does not begin at the far ends: a source may have very many readers.
-            edge = walked.cte("walked").prefix_with("MATERIALIZED", dialect="postgresql")
-            nodes = joined(
-                sa.select(
-                    numbered.c.number.label("near"),
-                    sa.null().label("far"),
-                    *(sa.null().label(column.name) for column in said),
-                    node.label("id"),
-                    *facts,
-                ).join_from(numbered, node.table, node == numbered.c.id)
+            edges = walked.cte("walked").prefix_with("MATERIALIZED", dialect="postgresql")
+            told = (column for column in edges.c if column.name != "id")
+            # As text too: to compare and to look up many ids takes long.
+            name = sa.cast(node, sa.Text()).label("name")
+            return joined(
+                sa.select(node.label("id"), name, *told, *facts).join_from(edges, node.table, node == edges.c.id)
             )
-            told = (edge.c[column.name] for column in said)
-            edges = sa.select(edge.c.number, there.c.number, *told, sa.null(), *(sa.null() for _ in facts)).join_from(
-                edge, there, edge.c.far == there.c.id
-            )
-            return sa.union_all(nodes, edges)
 
         def is_it(column: sa.Column[UUID]) -> sa.ColumnElement[bool]:
             return column == sa.bindparam("start", type_=sa.Uuid())
@@ -86,22 +78,22 @@ class Way:
         if found_by is not None:
             found = found_by.scalar_subquery()
             self._from_found = Statement(lambda _: build(lambda column: column == found, is_recursive=True))
-        self._said = attrgetter(*(column.name for column in said))
+        self._lists = attrgetter("fars", *(f"all_{column.name}" for column in said))
 
     def from_node(self, connection: Connection, start: UUID, *, recursive: bool = True) -> list[Reached]:
         """Walk from a node, which is at depth 0; without `recursive`, one step."""
         statement = self._to_the_end if recursive else self._one_step
-        nodes, edges = self._read(statement.rows(connection, start=start))
-        return _walked([number for number, row in nodes.items() if row.id == start], nodes, edges)
+        nodes = self._read(statement.rows(connection, start=start))
+        return self._walked([name for name, row in nodes.items() if row.id == start], nodes)
 
     def from_found(
         self, connection: Connection, is_start: Callable[[Any], bool], **parameters: Any
     ) -> list[Reached] | None:
         """Walk from the node that `found_by` finds, which `is_start` tells by its row; None when it finds none."""
         assert self._from_found is not None, "this way has no other way to find a node"
-        nodes, edges = self._read(self._from_found.rows(connection, **parameters))
-        start = [number for number, row in nodes.items() if is_start(row)]
-        return _walked(start, nodes, edges) if start else None
+        nodes = self._read(self._from_found.rows(connection, **parameters))
+        start = next((name for name, row in nodes.items() if is_start(row)), None)
+        return None if start is None else self._walked([start], nodes)
 
     def from_entries(
         self, connection: Connection, entries: Iterable[tuple[Any, UUID]], *, recursive: bool = True
@@ -110,36 +102,69 @@ class Way:
         entered = list(dict.fromkeys(entries))
         if not entered:
             return []
-        nodes, edges = self._read(self._from_several.rows(connection, start=[node for _, node in entered]))
-        number_of = {row.id: number for number, row in nodes.items()}
-        first = {_ENTRY: [(number_of[node], said) for said, node in entered]}
-        return _walked([_ENTRY], nodes, {**edges, **first} if recursive else first)
+        nodes = self._read(self._from_several.rows(connection, start=[node for _, node in entered]))
+        name_of = {row.id: name for name, row in nodes.items()}
+        first = [(name_of[node], said) for said, node in entered]
+        return self._walked([], nodes, first=first, recursive=recursive)
 
-    def _read(self, rows: Iterable[Any]) -> tuple[dict[int, Any], dict[int, list[tuple[int, Any]]]]:
-        """Return number -> row of the node, and number -> (number, what the edge says) of those that it leads to."""
-        nodes: dict[int, Any] = {}
-        edges: dict[int, list[tuple[int, Any]]] = {}
-        for row in rows:
-            far = row.far
-            if far is None:
-                nodes[row.near] = row
-            else:
-                edges.setdefault(row.near, []).append((far, self._said(row)))
-        return nodes, edges
+    def _read(self, rows: Iterable[Any]) -> dict[str, Any]:
+        """Return the rows of the nodes by their ids as text."""
+        return {row.name: row for row in rows}
 
+    def _steps(self, node: Any) -> Iterable[tuple[str, Any]]:
+        """Return (name of the node that it leads to, what the edge says) of each edge from a node."""
+        fars, *said = self._lists(node)
+        if fars[0] is None:
+            return ()
+        return zip(fars, said[0] if len(said) == 1 else zip(*said, strict=True), strict=True)
 
-def _walked(start: list[int], nodes: dict[int, Any], edges: dict[int, list[tuple[int, Any]]]) -> list[Reached]:
-    found: dict[tuple[int, Any], int] = {}
-    level, depth = set(start), 0
-    visited = set(level)
-    while level:
-        depth += 1
-        following = set()
-        for number in level:
-            for step in edges.get(number, ()):
-                if step not in found:
-                    found[step] = depth
-                    following.add(step[0])
-        level = following - visited
+    def _walked(
+        self,
+        start: Iterable[str],
+        nodes: Mapping[str, Any],
+        *,
+        first: Iterable[tuple[str, Any]] = (),
+        recursive: bool = True,
+    ) -> list[Reached]:
+        """Follow the edges level by level; `first` are those of something that is no node, at depth 1."""
+        found = dict.fromkeys(first, 1)
+        visited = set(start)
+        level, depth = visited | {name for name, _ in found}, 1 if found else 0
         visited |= level
-    return [(depth, said, nodes[number]) for (number, said), depth in found.items()]
+        while level and recursive:
+            depth += 1
+            following = set()
+            for name in level:
+                for step in self._steps(nodes[name]):
+                    if step not in found:
+                        found[step] = depth
+                        following.add(step[0])
+            level = following - visited
+            visited |= level
+        return [(depth, said, nodes[name]) for (name, said), depth in found.items()]
+
+
+class _ListType(sa.types.UserDefinedType[list[Any]]):
+    """A list of texts, as each of the databases gives one."""
+
+    cache_ok = True
+
+    def result_processor(self, dialect: sa.Dialect, _coltype: object) -> Callable[[Any], list[Any]] | None:
+        return json.loads if dialect.name == "sqlite" else None
+
+
+class _Listed(sa.sql.functions.FunctionElement[list[Any]]):
+    """The values of a group as a list; of two in one query, in the same order."""
+
+    inherit_cache = True
+    type = _ListType()
+
+
+@compiles(_Listed)
+def _as_array(element: _Listed, compiler: Any, **options: Any) -> str:
+    return f"array_agg({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_Listed, "sqlite")
+def _as_json(element: _Listed, compiler: Any, **options: Any) -> str:
+    return f"json_group_array({compiler.process(element.clauses, **options)})"
