@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from . import flow_overhead, inputs_of_a_run, propagation, run_life_postgres, run_life_sqlite, submit_postgres
+from . import claim, flow_overhead, inputs_of_a_run, propagation, run_life_postgres, run_life_sqlite, submit_postgres
 from .harness import Work, keep, measure
 from .report import report
 
@@ -61,6 +61,7 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             run_life_sqlite.WORK,
             run_life_postgres.WORK,
             submit_postgres.work(stored),
+            claim.WORK,
             flow_overhead.WORK,
             inputs_of_a_run.WORK,
             propagation.work(),

@@ -76,6 +76,7 @@ def test_nothing_asked_for_is_every_work_with_its_own_rounds():
         "run_life_sqlite",
         "run_life_postgres",
         "submit_postgres",
+        "claim",
         "flow_overhead",
         "inputs_of_a_run",
         "propagation",
