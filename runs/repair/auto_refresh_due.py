@@ -54,7 +54,7 @@ class Stale:
     is_held_back: bool
     """A direct upstream is not ready: its own refresh comes first."""
     is_under_way: bool
-    """A run of it has not ended."""
+    """A run of it has not ended, or a backfill."""
     is_upstream_busy: bool
     """A run of a direct upstream has not ended: what it reads may change any moment."""
     num_runs: int = 0

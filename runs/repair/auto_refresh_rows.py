@@ -28,6 +28,7 @@ from ...storage.auto_refresh import read_auto_refresh
 from ...storage.statement import Sql, Statement, one_of
 from .. import store
 from ..gate import READY
+from ..redo.backfill_models import Backfill
 from ..status import RunStatus
 from .auto_refresh_due import EndedRun, OwnCause, Stale
 from .auto_refresh_models import AutoRefreshMemory
@@ -39,6 +40,7 @@ _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _ACT = VersionAct.__table__  # type: ignore[attr-defined]
 _MEMORY = AutoRefreshMemory.__table__  # type: ignore[attr-defined]
+_BACKFILL = Backfill.__table__  # type: ignore[attr-defined]
 _RUN = store.RUN
 _KEPT = ("num_runs", "last_run_at", "tried_for", "num_tries", "waiting_since")
 
@@ -47,10 +49,12 @@ _IS_AUTO = sa.and_(_DEPLOYMENT.c.auto_refresh.is_not(None), _DEPLOYMENT.c.retire
 
 
 def _under_way(deployment_id: sa.ColumnElement[UUID]) -> sa.ColumnElement[bool]:
-    """A run that has not ended, and whose result may become current."""
-    run = _RUN.alias()
-    return sa.exists(sa.literal_column("1")).where(
-        run.c.deployment_id == deployment_id, run.c.ended_at.is_(None), run.c.replay_of.is_(None)
+    """A run that has not ended, and whose result may become current; or a backfill, which is between two runs."""
+    run, backfill = _RUN.alias(), _BACKFILL.alias()
+    one: sa.ColumnElement[int] = sa.literal_column("1")
+    return sa.or_(
+        sa.exists(one).where(run.c.deployment_id == deployment_id, run.c.ended_at.is_(None), run.c.replay_of.is_(None)),
+        sa.exists(one).where(backfill.c.deployment_id == deployment_id, backfill.c.ended_at.is_(None)),
     )
 
 

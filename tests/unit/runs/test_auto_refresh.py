@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from freshline.runs.curation import Curation
+from freshline.runs.redo.backfill_plan import BackfillRequest
+from freshline.runs.redo.backfilling import Backfills
 from freshline.runs.redo.replaying import Replays
 from freshline.runs.repair.auto_refresh import refresh_stale
 from freshline.runs.result import Result
@@ -171,6 +173,21 @@ def test_replay_under_way_does_not_count(world):
     world.run_through(PRICES, 2)
     Replays(world.database).replay(first.id)
     assert sweep_after(world, QUIET) == 1
+
+
+@on_sqlite
+def test_backfill_between_two_of_its_runs_is_under_way(world):
+    class Dying(Backfills):
+        def advance(self, backfill_id):
+            raise InterruptedError
+
+    refreshed_by_itself(world, MOMENTUM)
+    world.run_through(PRICES, 2)
+    with pytest.raises(InterruptedError):
+        Dying(world.database).start(BackfillRequest(deployment=MOMENTUM, first="2025-12-01", last="2025-12-01"))
+    assert sweep_after(world, HOUR) == 0
+    Backfills(world.database).cancel(Backfills(world.database).newest()[0].id)
+    assert sweep(world) == 1
 
 
 @on_sqlite
