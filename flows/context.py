@@ -2,12 +2,12 @@
 
 Reads go through the pins, writes go to the object store at once and become visible when the run completes. Collects
 what the body reads, writes, logs and counts; the tracked flow hands it over at the end. Each part has its own module:
-`reading`, `writing`, `reporting`, `series`, `counters`. Knows Freshline only through `RunPort`.
+`reading`, `writing`, `reporting`, `series`, `sending`, `counters`. Knows Freshline only through `RunPort`.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from ..runs.author_events import AuthorEvent, RecordableEvent
+from ..runs.points.chunks import SeriesTaken
 from ..runs.port import BodyPort, UpstreamVersion
 from ..runs.result import Result
+from ..runs.steps import StepCount
 from ..storage import parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.errors import InvalidInput, NotFound
@@ -29,10 +31,13 @@ from .counters import Counters
 from .lease import Lease
 from .reading import Reading
 from .reporting import Reporting
-from .series import MetricSeries
+from .sending import PointSender
 from .writing import SERIES, WriteMode, Writing
 
 T = TypeVar("T")
+
+DROPPED = "metric_values_dropped"
+"""The counter of metric values that neither the store nor a disk could take."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,13 @@ class RunContext:
         self._lease = lease
         self._reading = Reading(port, identity.id, until=identity.data_as_of, base_version_id=identity.base_version_id)
         self._writing = Writing(port.objects, self._reading.current)
-        self._series = MetricSeries()
+        self._sender = PointSender(
+            port, identity.id, identity.fence, self.logger, has_history=identity.attempt > 1
+        )
+        self._series = self._sender.series
         self._counters = Counters()
-        self._reporting = Reporting(port, identity.id, identity.fence, self._series, self.logger)
+        self._reporting = Reporting(port, identity.id, identity.fence, self.logger)
+        self._has_table = False
         self._described: dict[str, Any] = {}
         self._source_delayed = False
         self._first_output_ns: int | None = None
@@ -205,14 +214,18 @@ class RunContext:
         self._note_output()
 
     def log(self, step: int | None = None, **metrics: float) -> None:
-        """Log metric values, in memory; the latest ones are sent with the next heartbeat, the series at the end.
+        """Log metric values: into memory, which takes microseconds. They are spooled and sent in the background.
+
+        Without a step, each metric counts on from its last one, and first from 0. NaN and infinities are values. Several
+        threads may log, but no other process: a task of a process pool, Dask or Ray returns what the flow then logs.
 
         Raises:
-            InvalidInput: a value is no number.
+            InvalidInput: a name, a value or the step cannot be used, or this is another process. Nothing is logged.
         """
         self._lease.check()
         self._series.add(step, metrics)
-        self._note_output()
+        if self._first_output_ns is None:
+            self._note_output()
 
     def count(self, **counters: float) -> None:
         """Add to named counters of the run; within a Prefect task, to those of that step too. Several threads may.
@@ -302,11 +315,11 @@ class RunContext:
         """Return what the body left; `metrics` is what it returned."""
         from .outcome import outcome_of
 
-        self._reporting.flush_progress()
+        self._reporting.flush()
         artifacts = self._writing.artifacts
-        if self._series:
-            table = parquet.write_table(self._port.objects, self._series.to_arrow())
-            artifacts += (ArtifactRecord.of_table(SERIES, table, publish=False),)
+        series = self._stored_series()
+        if series is not None:
+            artifacts += (series[0],)
         return outcome_of(
             metrics,
             kind=self.kind,
@@ -319,18 +332,54 @@ class RunContext:
             base_version_id=self._identity.base_version_id if self._writing.appended else None,
             appends=self._writing.appended,
             source_delayed=self._source_delayed,
-            counters=self._counters.of_run,
-            step_counters=self._counters.of_steps,
+            counters=self.counted,
+            step_counters=self.counted_in_steps,
             first_output_ns=self._first_output_ns,
+            series=series[1] if series is not None else None,
         )
 
     def flush(self) -> None:
-        """Send the progress and the metric values that wait."""
+        """Send the progress that waits."""
         self._reporting.flush()
 
+    @property
+    def counted(self) -> Mapping[str, float]:
+        """What was counted outside of steps, and the metric values that had to be dropped."""
+        dropped = self._sender.dropped
+        return {**self._counters.of_run, **({DROPPED: dropped} if dropped else {})}
+
+    @property
+    def counted_in_steps(self) -> Sequence[StepCount]:
+        """What was counted in each step."""
+        return self._counters.of_steps
+
+    def published(self) -> None:
+        """Forget the metric values that the completed run has in its table; what is not there is sent or spooled."""
+        if self._has_table:
+            self._sender.discard()
+        else:
+            self._sender.keep()
+
+    def interrupted(self) -> None:
+        """Send or spool the metric values that the attempt leaves."""
+        self._sender.keep()
+
     def close(self) -> None:
-        """Remove the local copies."""
+        """Remove the local copies. Metric values that went nowhere yet are spooled."""
+        self._sender.close()
         self._reading.close()
+
+    def _stored_series(self) -> tuple[ArtifactRecord, SeriesTaken | None] | None:
+        """Store all that was logged as one table; None when that is nothing, or when it cannot be done now."""
+        try:
+            remaining = self._sender.remaining()
+            if remaining is not None:
+                table = parquet.write_table(self._port.objects, remaining[0])
+                self._has_table = True
+                return ArtifactRecord.of_table(SERIES, table, publish=False), remaining[1]
+        except Exception as error:
+            self.logger.warning("the metric values stay in chunks: no table could be made of them (%s)", error)
+        return None
 
     def _own_facts(self) -> dict[str, Any]:
         return {"update_mode": self.update_mode.value} if self.kind == DeploymentKind.REFRESH else {}

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from ..runs import metrics as standard
 from ..runs.details import SCHEMA_OF
+from ..runs.points.chunks import SeriesTaken
 from ..runs.port import UpstreamVersion
 from ..runs.result import Read, Result
 from ..runs.steps import StepCount
@@ -35,6 +36,7 @@ def outcome_of(
     counters: Mapping[str, float],
     step_counters: Sequence[StepCount],
     first_output_ns: int | None,
+    series: SeriesTaken | None = None,
 ) -> Result:
     """Return the result: the returned metrics win over logged ones of the same name.
 
@@ -58,6 +60,7 @@ def outcome_of(
         counters=counters,
         step_counters=step_counters,
         first_output_ns=first_output_ns,
+        series=series,
     )
 
 

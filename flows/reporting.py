@@ -1,4 +1,4 @@
-"""What a body tells its run while it works: events, progress, metric values, messages and checkpoints.
+"""What a body tells its run while it works: events, progress, messages and checkpoints. Metric values: see `sending`.
 
 A store that is away for a moment must not end a body that is well: what cannot be sent is logged here instead.
 """
@@ -16,7 +16,6 @@ from ..runs.events import ProgressReported
 from ..runs.port import BodyPort
 from ..storage.database import dump_json
 from ..storage.errors import Fenced, InvalidInput
-from .series import MetricSeries
 
 _PROGRESS_INTERVAL_S = 0.2
 
@@ -29,14 +28,12 @@ class Reporting:
         port: BodyPort,
         run_id: UUID,
         fence: int,
-        series: MetricSeries,
         logger: logging.Logger,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._port = port
         self._held = (run_id, fence)
-        self._series = series
         self._logger = logger
         self._clock = clock
         self._lock = threading.Lock()
@@ -69,12 +66,12 @@ class Reporting:
         self.flush()
 
     def flush(self) -> None:
-        """Send the progress and the metric values that wait."""
-        self._send(self._take_progress(), self._series.take_unsent())
-
-    def flush_progress(self) -> None:
-        """Send the progress that waits; the metric values come with the result."""
-        self._send(self._take_progress(), {})
+        """Send the progress that waits."""
+        progress = self._take_progress()
+        if progress is None:
+            return
+        with self._tolerant("progress"):
+            self._port.record(*self._held, [progress], progress=progress.progress)
 
     def message(self, role: str, content: str) -> None:
         """Add a message to those of the run."""
@@ -101,17 +98,6 @@ class Reporting:
             return None
         self.emit(CheckpointRestored(checkpoint_id=saved.checkpoint_id))
         return saved.state
-
-    def _send(self, progress: ProgressReported | None, metrics: Mapping[str, float]) -> None:
-        if progress is None and not metrics:
-            return
-        with self._tolerant("progress and metrics"):
-            self._port.record(
-                *self._held,
-                [progress] if progress is not None else [],
-                metrics=metrics,
-                progress=progress.progress if progress is not None else None,
-            )
 
     def _take_progress(self) -> ProgressReported | None:
         with self._lock:

@@ -21,6 +21,8 @@ from typing import Any
 from uuid import UUID
 
 from ..runs import author_events, events
+from ..runs.points.chunks import Chunk, SentChunk
+from ..runs.points.spool import Spool
 from ..runs.port import UpstreamVersion
 from ..runs.recording import SavedState
 from ..runs.result import Result
@@ -142,6 +144,7 @@ class _MemoryPort:
     recorded: list[events.Event] = field(default_factory=list)
     messages: list[tuple[str, str]] = field(default_factory=list)
     checkpoints: list[SavedState] = field(default_factory=list)
+    sent: list[SentChunk] = field(default_factory=list)
 
     def pins(self, run_id: UUID) -> Mapping[str, UpstreamVersion]:
         return {role: self._version(role, content) for role, content in self.inputs.items()}
@@ -174,6 +177,17 @@ class _MemoryPort:
 
     def newest_checkpoint(self, run_id: UUID) -> SavedState | None:
         return self.checkpoints[-1] if self.checkpoints else None
+
+    def open_spool(self, run_id: UUID, fence: int) -> Spool:
+        raise OSError("nothing of a test is spooled")
+
+    def record_points(self, run_id: UUID, fence: int, chunk: Chunk, latest: Mapping[str, float]) -> int:
+        self.sent = [one for one in self.sent if one.first < chunk.first]
+        self.sent.append(SentChunk(chunk.first, chunk.rows, chunk.payload, fence=fence))
+        return chunk.end
+
+    def sent_points(self, run_id: UUID) -> Sequence[SentChunk]:
+        return self.sent
 
     def keep_checkpoint(self, state: Mapping[str, Any]) -> SavedState:
         """Keep a state as a database would: as JSON, apart from what the body does with it afterwards."""

@@ -174,6 +174,7 @@ class Attempt:
 
     def __enter__(self) -> "Attempt":
         self._lease.__enter__()
+        self._port.send_left_behind()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
@@ -181,6 +182,8 @@ class Attempt:
         try:
             # Whatever the body, or the step in which it was told, made of it: that is why it stopped.
             error = error and (self._lease.stopped or error)
+            if error is not None:
+                self.context.interrupted()
             if isinstance(error, RunCancelled):
                 self._port.acknowledge_cancel(run_id, fence)
                 self._cancelled = True
@@ -191,8 +194,10 @@ class Attempt:
                 try:
                     self._port.complete(run_id, fence, self.context.result(self.returned))
                 except Exception as failure:
+                    self.context.interrupted()
                     self._fail(failure)
                     raise
+                self.context.published()
             elif isinstance(error, Exception):
                 self._fail(error)
             elif self._flow_run is None:
@@ -228,7 +233,6 @@ class Attempt:
         flow_run = self._flow_run
         # Prefect counts how often it entered Running; within one process its count may be that of the start.
         retried = flow_run if flow_run and max(self._run.attempt, flow_run.run_count) <= flow_run.retries else None
-        counters = self.context._counters  # not for the body to read: it has no public name
         stored = None if isinstance(error, Fenced) else stored_traceback(self._port.objects, trace)
         self._port.fail(
             self._run.id,
@@ -238,8 +242,8 @@ class Attempt:
             will_retry=retried is not None,
             artifacts=[stored] if stored is not None else [],
             traceback_ref=stored.name if stored is not None else None,
-            counters=counters.of_run,
-            step_counters=counters.of_steps,
+            counters=self.context.counted,
+            step_counters=self.context.counted_in_steps,
             resume_due_at=self._after(retried.retry_delay_s) if retried is not None else None,
         )
 

@@ -13,6 +13,8 @@ from ..storage.errors import FreshlineError
 from .composition import Freshline
 from .dispatcher import Dispatcher
 from .gate_artifacts import GateArtifacts
+from .points.left_behind import LeftBehind
+from .points.recording import PointRecording
 from .redo.backfilling import advance_all
 from .repair.auto_refresh import refresh_stale
 from .repair.reconcile import Reconciler
@@ -22,6 +24,7 @@ _DISPATCH_S = 0.25
 _BACKFILL_S = 1.0
 _REFRESH_S = 1.0
 _SHOW_S = 5.0
+_SPOOLS_S = 60.0
 
 
 class Background:
@@ -29,6 +32,7 @@ class Background:
 
     def __init__(self, freshline: Freshline, gateway: Gateway, *, reconcile_s: float | None = None) -> None:
         settings = freshline.settings
+        self._freshline = freshline
         self._closed = threading.Event()
         self._dispatcher = Dispatcher(freshline.database, gateway)
         interval_s = reconcile_s or settings.reconcile_s
@@ -48,6 +52,7 @@ class Background:
             self._thread("backfills", partial(advance_all, freshline.database), _BACKFILL_S),
             # So does this; from here a chain goes on within a second or two of each completion.
             self._thread("auto-refresh", partial(refresh_stale, freshline.database), _REFRESH_S),
+            self._thread("spools", self._send_spools, _SPOOLS_S),
             self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
         ]
         self.last_pass_at: dict[str, datetime] = {}
@@ -67,6 +72,10 @@ class Background:
         """Block until the program is interrupted."""
         while not self._closed.wait(3600):
             pass
+
+    def _send_spools(self) -> None:
+        """Send what processes of this machine that are gone had not sent."""
+        LeftBehind(self._freshline.spools, PointRecording(self._freshline.database)).pass_once()
 
     def _thread(self, name: str, work: Callable[[], Any], interval_s: float) -> threading.Thread:
         def loop() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..deployments.gateway import Execution, Gateway
@@ -11,6 +12,7 @@ from .service import RunExecutionService
 
 if TYPE_CHECKING:
     from ..storage.filesystem import ObjectStore
+    from .points.spool import Spools
 
 _lock = threading.Lock()
 _opened: dict[str, Any] = {}
@@ -24,6 +26,15 @@ class Freshline:
     database: Database
     objects: Any
     """An `ObjectStore`."""
+
+    @cached_property
+    def spools(self) -> "Spools":
+        """The folder on this machine where metric values wait for this store."""
+        from .points.spool import Spools
+        from .store import store_id
+
+        with self.database.read() as connection:
+            return Spools(self.settings.home.expanduser().absolute(), store_id(connection))
 
     @property
     def service(self) -> RunExecutionService:
@@ -121,5 +132,6 @@ def flow_port() -> tuple[Any, Execution | None]:
         heartbeat_s=settings.heartbeat_s,
         tenant_id=settings.tenant_id,
         store_id=settings.store_id,
+        spools=freshline.spools,
     )
     return port, gateway.current_execution()

@@ -27,6 +27,7 @@ from .admission import Admission, admit
 from .ending import end_run
 from .gate import READY, Decision
 from .logs import run_event
+from .points import sent
 from .recording import metric_rows
 from .result import Result, final_state_digest
 from .status import LEASED, RunStatus, StopReason
@@ -178,6 +179,8 @@ class RunExecution:
             changes = staleness.recompute(connection, affected, now=now)
             faults.reach("complete.recomputed")
             contents.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
+            if result.series is not None:
+                sent.take(connection, run_id, result.series.ends, now=now)
             kind = details.kind_of(run)
             contents.update_detail(connection, kind, run_id, details.valid_detail(kind, result.detail))
             contents.mark_reads(connection, run_id, [vars(read) for read in result.reads])

@@ -8,7 +8,9 @@ run ──1 pipeline_run | experiment_run | … (one detail table per run type, 
  ├──< checkpoint       states from which a later attempt goes on
  ├──< run_input        pinned and actually read versions
  ├──< run_dependency   upstreams that a waiting run waits for
- └──< metric           latest value per name
+ ├──< metric           latest value per name
+ └──< metric_stream    what each attempt has logged until now, in `points/models`
+       └──< metric_chunk
 outbox                 what leaves: written with the change that causes it
 backfill               a range of data dates to run, in `backfill_models`
  └──< backfill_date    one of them, with the run that it got

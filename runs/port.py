@@ -25,6 +25,10 @@ from . import contents, events, store
 from .execution import Claim, RunExecution
 from .intake import FlowCall, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms
+from .points.chunks import Chunk, SentChunk
+from .points.left_behind import LeftBehind
+from .points.recording import PointRecording
+from .points.spool import Spool, Spools
 from .recording import RunRecording, SavedState
 from .result import Result, data_range
 from .steps import StepCount
@@ -83,6 +87,18 @@ class BodyPort(Protocol):
         """Return the state that was saved last, by whichever attempt of the run."""
         ...
 
+    def open_spool(self, run_id: UUID, fence: int) -> Spool:
+        """Make the file in which an attempt's metric values wait; an OSError says why there cannot be one."""
+        ...
+
+    def record_points(self, run_id: UUID, fence: int, chunk: Chunk, latest: Mapping[str, float]) -> int:
+        """Store a chunk of an attempt's metric values; return the number behind the last one that the store has."""
+        ...
+
+    def sent_points(self, run_id: UUID) -> Sequence[SentChunk]:
+        """Return the chunks of metric values that the run's attempts have sent."""
+        ...
+
 
 class RunPort(BodyPort, Protocol):
     """What a tracked flow asks for, from its first act to its last."""
@@ -94,6 +110,10 @@ class RunPort(BodyPort, Protocol):
 
         `provenance` says in what code and environment the body runs.
         """
+        ...
+
+    def send_left_behind(self) -> None:
+        """Have sent, in the background, what processes of this machine that are gone had not sent."""
         ...
 
     def suspend(self, flow_run: FlowRunFacts, *, reason: str) -> None:
@@ -151,6 +171,7 @@ class DirectPort:
         heartbeat_s: float = 15.0,
         tenant_id: str = "default",
         store_id: str | None = None,
+        spools: Spools | None = None,
     ) -> None:
         self.objects = objects
         self.heartbeat_s = heartbeat_s
@@ -158,6 +179,8 @@ class DirectPort:
         self._gateway = gateway
         self._execution = RunExecution(database, lease_s=lease_s)
         self._recording = RunRecording(database)
+        self._points = PointRecording(database)
+        self._spools = spools
         self._tenant_id = tenant_id
         self._store_id = store_id
         self._policies: dict[UUID, Mapping[str, Any]] = {}
@@ -259,6 +282,29 @@ class DirectPort:
     def newest_checkpoint(self, run_id: UUID) -> SavedState | None:
         """Return the state that was saved last, by whichever attempt of the run."""
         return self._recording.newest_checkpoint(run_id)
+
+    def open_spool(self, run_id: UUID, fence: int) -> Spool:
+        """Make the file in which an attempt's metric values wait.
+
+        Raises:
+            OSError: there cannot be one.
+        """
+        if self._spools is None:
+            raise OSError("this port was given no folder for it")
+        return self._spools.create(run_id, fence)
+
+    def record_points(self, run_id: UUID, fence: int, chunk: Chunk, latest: Mapping[str, float]) -> int:
+        """Store a chunk of an attempt's metric values; return the number behind the last one that the store has."""
+        return self._points.record(run_id, fence, chunk, latest)
+
+    def sent_points(self, run_id: UUID) -> Sequence[SentChunk]:
+        """Return the chunks of metric values that the run's attempts have sent."""
+        return self._points.chunks(run_id)
+
+    def send_left_behind(self) -> None:
+        """Have sent, in the background, what processes of this machine that are gone had not sent."""
+        if self._spools is not None:
+            LeftBehind(self._spools, self._points).start()
 
     def complete(self, run_id: UUID, fence: int, result: Result) -> None:
         """Publish the result and end the run."""

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ..storage.artifacts import ArtifactRecord
+from .points.chunks import SeriesTaken
 from .steps import StepCount
 
 
@@ -43,6 +44,8 @@ class Result:
     """What was counted in steps."""
     first_output_ns: int | None = None
     """Nanoseconds from the start of the body to its first metric, table or file."""
+    series: SeriesTaken | None = None
+    """What its table `metrics` holds of that which was sent before; None: nothing was."""
 
 
 def output_digest(artifacts: Sequence[ArtifactRecord]) -> str:

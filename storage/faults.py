@@ -30,6 +30,10 @@ class Guard(StrEnum):
     """A cause is removed in the transaction that removes its reason."""
     SELF = "self"
     """What a deployment reads of itself is no edge: it is not made stale by its own next version."""
+    POINT_NUMBERS = "point_numbers"
+    """Metric points are known by their number: what is sent twice is stored once."""
+    POINT_FENCE = "point_fence"
+    """Late metric points are taken from an attempt of their run alone."""
 
 
 _watcher: Callable[[str], None] | None = None

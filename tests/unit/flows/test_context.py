@@ -12,7 +12,6 @@ import pytest
 from freshline import testing
 from freshline.flows import RunContext, track
 from freshline.flows.reporting import Reporting
-from freshline.flows.series import MetricSeries
 from freshline.runs.author_events import AuthorEvent, CheckpointSaved, NodeEntered, ToolCalled
 from freshline.runs.events import RunCompleted
 from freshline.storage.errors import Fenced, InvalidInput, NotStorable
@@ -242,10 +241,9 @@ class Clock:
         return self.now_s
 
 
-def reporting(port: Log, clock: Clock | None = None, series: MetricSeries | None = None) -> Reporting:
+def reporting(port: Log, clock: Clock | None = None) -> Reporting:
     logger = logging.getLogger("freshline.test")
-    kept = MetricSeries() if series is None else series
-    return Reporting(port, uuid4(), 1, kept, logger, clock=clock or Clock())  # type: ignore[arg-type]
+    return Reporting(port, uuid4(), 1, logger, clock=clock or Clock())  # type: ignore[arg-type]
 
 
 def test_progress_is_reported_at_most_five_times_a_second():
@@ -254,7 +252,7 @@ def test_progress_is_reported_at_most_five_times_a_second():
     for done in range(1, 1001):
         clock.now_s += 0.004
         report.progress(done / 1000, None)
-    report.flush_progress()
+    report.flush()
     assert 19 <= len(port.calls) <= 21
     assert port.calls[-1] == ([1.0], 1.0, {})
 
@@ -278,14 +276,14 @@ def test_progress_that_waits_comes_before_the_next_event_in_the_same_call():
     assert port.calls == [([0.1], 0.1, {}), ([0.2, "author_event"], 0.2, {})]
 
 
-def test_flush_sends_metrics_and_progress_that_wait_once():
-    port, series = Log(), MetricSeries()
-    report = reporting(port, series=series)
-    series.add(None, {"loss": 2.0})
-    series.add(None, {"loss": 1.0})
+def test_flush_sends_progress_that_waits_once():
+    port = Log()
+    report = reporting(port)
+    report.progress(0.1, None)
+    report.progress(0.2, None)
     report.flush()
     report.flush()
-    assert port.calls == [([], None, {"loss": 1.0})]
+    assert port.calls == [([0.1], 0.1, {}), ([0.2], 0.2, {})]
 
 
 def test_store_that_is_away_ends_no_body(caplog):
