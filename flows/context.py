@@ -68,9 +68,7 @@ class RunContext:
         self._lease = lease
         self._reading = Reading(port, identity.id, until=identity.data_as_of, base_version_id=identity.base_version_id)
         self._writing = Writing(port.objects, self._reading.current)
-        self._sender = PointSender(
-            port, identity.id, identity.fence, self.logger, has_history=identity.attempt > 1
-        )
+        self._sender = PointSender(port, identity.id, identity.fence, self.logger, has_history=identity.attempt > 1)
         self._series = self._sender.series
         self._counters = Counters()
         self._reporting = Reporting(port, identity.id, identity.fence, self.logger)
@@ -216,8 +214,9 @@ class RunContext:
     def log(self, step: int | None = None, **metrics: float) -> None:
         """Log metric values: into memory, which takes microseconds. They are spooled and sent in the background.
 
-        Without a step, each metric counts on from its last one, and first from 0. NaN and infinities are values. Several
-        threads may log, but no other process: a task of a process pool, Dask or Ray returns what the flow then logs.
+        Without a step, each metric counts on from its last one, and first from 0. NaN and infinities are values.
+        Several threads may log, but no other process: a task of a process pool, Dask or Ray returns what the flow
+        then logs.
 
         Raises:
             InvalidInput: a name, a value or the step cannot be used, or this is another process. Nothing is logged.

@@ -359,4 +359,3 @@ class PointSender:
         if self._spool is not None:
             self._spool.close(remove=not keep)
             self._spool = None
-

@@ -106,7 +106,7 @@ def _step(step: Any) -> int:
 def _number(name: str, value: Any) -> float:
     """Return a value as a float, after a look at its name."""
     if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
-        raise InvalidInput(f"the metric name {name[:50]!r} must have 1 to {_MAX_NAME} printable characters")
+        raise InvalidInput(f"the metric name {str(name)[:50]!r} must have 1 to {_MAX_NAME} printable characters")
     if isinstance(value, float):
         return float(value)
     # Text that looks like a number, or a whole array of one, is more likely a mistake than meant.

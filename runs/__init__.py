@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         get,
         inputs,
         label,
+        latest_metrics,
         pause,
         preview_backfill,
         publish,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         report,
         restore,
         resume,
+        series,
         set_alias,
         submit,
         versions,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         withdraw,
     )
     from .models import Run
+    from .points.reading import RunMetrics
     from .publication import Publication
     from .redo.backfill_plan import BackfillPreview, BackfillRequest
     from .redo.backfill_reports import BackfillReport
@@ -54,6 +57,7 @@ _HOME = {
     "Run": "models",
     "RunExecutionService": "service",
     "RunExplanation": "explaining",
+    "RunMetrics": "points.reading",
     "RunStatus": "status",
     "StopReason": "status",
     "aliases": "interface",
@@ -66,6 +70,7 @@ _HOME = {
     "get": "interface",
     "inputs": "interface",
     "label": "interface",
+    "latest_metrics": "interface",
     "pause": "interface",
     "preview_backfill": "interface",
     "publish": "interface",
@@ -74,6 +79,7 @@ _HOME = {
     "report": "interface",
     "restore": "interface",
     "resume": "interface",
+    "series": "interface",
     "set_alias": "interface",
     "submit": "interface",
     "versions": "interface",
@@ -92,6 +98,7 @@ __all__ = [
     "Run",
     "RunExecutionService",
     "RunExplanation",
+    "RunMetrics",
     "RunStatus",
     "StopReason",
     "aliases",
@@ -104,6 +111,7 @@ __all__ = [
     "get",
     "inputs",
     "label",
+    "latest_metrics",
     "pause",
     "preview_backfill",
     "publish",
@@ -112,6 +120,7 @@ __all__ = [
     "report",
     "restore",
     "resume",
+    "series",
     "set_alias",
     "submit",
     "versions",

@@ -143,7 +143,7 @@ def facts_of(connection: Connection, run: Row[Any]) -> RunFacts:
         run=run,
         deployment=key,
         inputs=inputs,
-        metrics={metric.name: math.nan if metric.value is None else float(metric.value) for metric in metrics},
+        metrics={metric.name: contents.metric_value(metric) for metric in metrics},
         artifacts={one.name: one for one in artifacts_of(connection, run.id) if one.publish},
     )
 

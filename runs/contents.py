@@ -3,6 +3,7 @@
 Every function works in the caller's transaction.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -96,6 +97,11 @@ def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]
     """Return the latest values of these runs, ordered by run and name."""
     query = sa.select(_METRIC).where(_METRIC.c.run_id.in_(list(run_ids))).order_by(_METRIC.c.run_id, _METRIC.c.name)
     return list(connection.execute(query))
+
+
+def metric_value(row: Row[Any]) -> float:
+    """Return the value of a row of `metric`: null is NaN."""
+    return math.nan if row.value is None else float(row.value)
 
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """What a notebook calls: the service and the queries on the store that the environment names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from uuid import UUID
 
 from ..lineage.aliases import AliasRecord
@@ -11,11 +11,13 @@ from ..lineage.listing import Listing
 from ..lineage.questions import InputVersion, is_run
 from ..lineage.reasons import Explanation
 from ..lineage.withdrawal import Judged
+from ..storage.errors import InvalidInput
 from .comparing import Comparison
 from .composition import shared_freshline
 from .curation import Curation
 from .explaining import RunExplanation
 from .models import Run
+from .points.reading import RunMetrics, SeriesForm, SeriesReader
 from .queries import Queries, RunReport
 from .redo.backfill_plan import BackfillPreview, BackfillRequest
 from .redo.backfill_reports import BackfillReport
@@ -72,6 +74,29 @@ def wait(run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
 def report(run_id: UUID | str) -> RunReport:
     """Return a run with its metrics, its inputs down to the sources, and its artifacts."""
     return queries().report(run_id)
+
+
+def latest_metrics(run_id: UUID | str) -> RunMetrics:
+    """Return the latest value of each metric of a run, with its convention, and how many values were logged."""
+    return series_reader().metrics(run_id)
+
+
+def series(run_id: UUID | str, names: str | Iterable[str] | None = None, *, as_: SeriesForm = "pandas") -> Any:
+    """Return what a run has logged until now, also while it runs, as pandas or `"arrow"`.
+
+    n rows in the order in which they were logged; columns name, step: int64, value: float64, at: UTC. `names` are the
+    only metrics that are wanted: one, or several.
+    """
+    if as_ not in get_args(SeriesForm):
+        raise InvalidInput(f"as_={as_!r}: a series is read as {' or '.join(get_args(SeriesForm))}")
+    table = series_reader().series(run_id, [names] if isinstance(names, str) else names)
+    return table if as_ == "arrow" else table.to_pandas()
+
+
+def series_reader() -> SeriesReader:
+    """Return what reads the series of the store's runs; it can follow one while it runs."""
+    freshline = shared_freshline()
+    return SeriesReader(freshline.database, freshline.objects, tenant_id=freshline.settings.tenant_id)
 
 
 def inputs(reference: UUID | str, *, recursive: bool = True) -> Listing[InputVersion]:

@@ -4,7 +4,6 @@ Each question is answered from one snapshot. What is asked of the graph alone is
 a run ran is in `explaining`, what tells two runs apart in `comparing`.
 """
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +114,7 @@ class Queries:
             return RunReport(
                 run=as_run(row),
                 deployment=target.key,
-                metrics={metric.name: _value(metric) for metric in metrics},
+                metrics={metric.name: contents.metric_value(metric) for metric in metrics},
                 conventions={metric.name: metric.convention for metric in metrics if metric.convention},
                 detail=detail,
                 version=version.number if version is not None else None,
@@ -131,7 +130,7 @@ class Queries:
         found: dict[UUID, dict[str, float]] = {}
         with self.database.read() as connection:
             for metric in contents.metrics_of(connection, run_ids):
-                found.setdefault(metric.run_id, {})[metric.name] = _value(metric)
+                found.setdefault(metric.run_id, {})[metric.name] = contents.metric_value(metric)
         return found
 
     def events(self, run_id: UUID | str, *, after: int = 0) -> list[tuple[int, events.Event]]:
@@ -270,7 +269,3 @@ class Queries:
             NotFound: there is none; the message has the ids of others that look like it.
         """
         return store.named_run(connection, run_id, tenant_id=self.tenant_id)
-
-
-def _value(metric: Any) -> float:
-    return math.nan if metric.value is None else float(metric.value)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "init": ("catalogue", "Add resource blocks to the prefect.yaml that you have."),
     "label": ("versions", "Give a version its label, such as v1.2.3."),
     "lineage": ("tracing", "Show what went into a version, or what was built from it."),
+    "metrics": ("measuring", "Show a run's metrics, or what it logged over time."),
     "pause": ("running", "Ask a running run to pause."),
     "publish": ("publish", "Give a version to what Prefect does not run."),
     "reconcile": ("stack", "Dispatch and reconcile, without anything else."),

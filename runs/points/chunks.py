@@ -1,7 +1,7 @@
 """Chunks: stretches of what an attempt has logged, in the one form that they have on disk, on the way and in the store.
 
-The points of an attempt are numbered from 0 in the order in which they were logged. A chunk says which of them it holds.
-Knows no database and no file.
+The points of an attempt are numbered from 0 in the order in which they were logged. A chunk says which of them it
+holds. Knows no database and no file.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,7 +87,8 @@ def encode(table: "pa.Table") -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema(), options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table.combine_chunks())
-    return _VERSION + sink.getvalue().to_pybytes()
+    stream: bytes = sink.getvalue().to_pybytes()
+    return _VERSION + stream
 
 
 def decode(payload: bytes) -> "pa.Table":

@@ -3,9 +3,10 @@
 Owns the folder and the form of a file, and who may have it: its writer holds a lock on it for as long as it lives, and
 whoever gets that lock knows that the writer is gone. Knows no database.
 
-A file is a sequence of frames: the length of what follows, a CRC-32 of the length and one of it, then that. The first frame says whose points they are,
-each other one is a chunk. A process that dies while it writes leaves half a frame at the end, which is recognised. What
-is written survives the process, however it ends; a loss of power may take the last seconds.
+A file is a sequence of frames: the length of what follows, a CRC-32 of the length and one of what follows, then that.
+The first frame says whose points they are, each other one is a chunk. A process that dies while it writes leaves half a
+frame at the end, which is recognised. What is written survives the process, however it ends; a loss of power may take
+the last seconds.
 """
 
 import json
