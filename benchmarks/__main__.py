@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from . import claim, flow_overhead, inputs_of_a_run, propagation, run_life_postgres, run_life_sqlite, submit_postgres
+from . import (
+    claim,
+    flow_overhead,
+    inputs_of_a_run,
+    metric_log,
+    metric_points,
+    propagation,
+    run_life_postgres,
+    run_life_sqlite,
+    submit_postgres,
+)
 from .harness import Work, keep, measure
 from .report import report
 
@@ -65,6 +75,9 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             flow_overhead.WORK,
             inputs_of_a_run.WORK,
             propagation.work(),
+            metric_points.WORK,
+            metric_log.WORK,
+            metric_log.COST,
         )
     }
     wanted = environment.get("BENCH") or ""

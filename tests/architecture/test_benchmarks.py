@@ -80,6 +80,9 @@ def test_nothing_asked_for_is_every_work_with_its_own_rounds():
         "flow_overhead",
         "inputs_of_a_run",
         "propagation",
+        "metric_points",
+        "metric_log",
+        "metric_log_cost",
     ]
     assert rounds is None
 
