@@ -81,7 +81,7 @@ def _show_series(series: Any, names: list[str], *, limit: int) -> None:
         out.print(table(title, ("step", "value", "at"), rows))
         out.print(sparkline(values), markup=False)
         if own.num_rows > limit:
-            out.print(f"{own.num_rows - limit:,} values before these: use --limit, or --json for all of them")
+            out.print(f"{own.num_rows - limit:,} earlier: use --limit, or --json for all of them")
 
 
 def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
