@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ import pytest
 
 from freshline.flows import sending
 from freshline.flows.sending import PointSender
+from freshline.runs import composition
+from freshline.runs.background import Background
+from freshline.runs.composition import Freshline
 from freshline.runs.points import spool as spool_module
 from freshline.runs.points.chunks import MOST_POINTS, Chunk
 from freshline.runs.points.left_behind import LeftBehind
@@ -31,6 +35,7 @@ from freshline.storage.errors import Conflict, NotFound, StoreUnavailable
 from freshline.storage.faults import Guard, switched_off
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import write_table
+from freshline.storage.settings import Settings
 from tests.unit.runs.conftest import World
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -466,6 +471,9 @@ import pyarrow  # as a flow has it, for its tables
 from pathlib import Path
 from uuid import UUID
 from freshline.flows.sending import PointSender
+from freshline.runs import composition
+from freshline.runs.background import Background
+from freshline.runs.composition import Freshline
 from freshline.runs.points.spool import Spools
 
 class Away:
@@ -607,3 +615,24 @@ def test_metric_that_was_not_logged_is_not_found_with_the_nearest(attempt):
     attempt.sender.send()
     with pytest.raises(NotFound, match="Did you mean 'loss'"):
         attempt.reader.series(attempt.run.id, ["los"])
+
+
+# Who sends what is left behind.
+
+
+@on_sqlite
+def test_background_and_ports_have_the_spools_of_the_home(attempt, tmp_path, monkeypatch):
+    program = Freshline(Settings(home=tmp_path / "home"), attempt.world.database, attempt.world.objects)
+    monkeypatch.setattr(composition, "shared_freshline", lambda: program)
+    port, _ = composition.flow_port()
+    attempt.line.open_spool = port.open_spool  # type: ignore[method-assign]
+    attempt.log(1.0)
+    attempt.sender.spool()
+    attempt.die()
+    assert program.spools.has_files()
+    with Background(program, attempt.world.gateway, reconcile_s=60):
+        deadline = time.monotonic() + 30
+        while program.spools.has_files():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert attempt.series() == [1.0]
