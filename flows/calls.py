@@ -50,6 +50,8 @@ class Tracked:
     kind: DeploymentKind
     names: Mapping[str, str]
     """Its names for Freshline's parameters -> ours."""
+    system_metrics: bool | None = None
+    """Whether the use of the system is sampled; None: as the setting says."""
 
 
 @contextmanager

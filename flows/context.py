@@ -8,6 +8,7 @@ what the body reads, writes, logs and counts; the tracked flow hands it over at 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -61,7 +62,7 @@ class RunIdentity:
 class RunContext:
     """The run that a body executes: read its inputs, write its outputs, log its metrics."""
 
-    def __init__(self, identity: RunIdentity, port: BodyPort, lease: Lease) -> None:
+    def __init__(self, identity: RunIdentity, port: BodyPort, lease: Lease, *, system_metrics: bool = False) -> None:
         self.logger = logging.getLogger(f"freshline.{identity.deployment}")
         self._identity = identity
         self._port = port
@@ -77,6 +78,11 @@ class RunContext:
         self._source_delayed = False
         self._first_output_ns: int | None = None
         self._began_ns = time.monotonic_ns()
+        self._system = ExitStack()
+        if system_metrics:
+            from .system_metrics import SystemMetrics
+
+            self._system.enter_context(SystemMetrics(self._series.observe))
 
     @property
     def id(self) -> UUID:
@@ -314,6 +320,7 @@ class RunContext:
         """Return what the body left; `metrics` is what it returned."""
         from .outcome import outcome_of
 
+        self._system.close()
         self._reporting.flush()
         artifacts = self._writing.artifacts
         series = self._stored_series()
@@ -361,10 +368,12 @@ class RunContext:
 
     def interrupted(self) -> None:
         """Send or spool the metric values that the attempt leaves."""
+        self._system.close()
         self._sender.keep()
 
     def close(self) -> None:
         """Remove the local copies. Metric values that went nowhere yet are spooled."""
+        self._system.close()
         self._sender.close()
         self._reading.close()
 

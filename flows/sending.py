@@ -260,7 +260,7 @@ class PointSender:
         for chunk in chunks_of(points, first=self._taken):
             self._waiting.append(_Waiting(chunk.first, chunk.rows, chunk, None))
         self._taken += len(points)
-        self._latest.update({name: value for name, _, value, _ in points})
+        self._latest.update({name: value for name, _, value, _ in points if name in self.series.latest})
 
     def _write(self) -> None:
         """Write what waits in memory alone."""

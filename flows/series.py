@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..runs.points.chunks import MOST_POINTS, Point
+from ..runs.points.chunks import MOST_POINTS, SYSTEM, Point
 from ..storage.errors import InvalidInput
 
 _MAX_NAME = 250
@@ -52,7 +52,7 @@ class MetricSeries:
             step = _step(step)
         next_step = self._next_step
         for name, value in metrics.items():
-            if type(value) is not float or name not in next_step:
+            if type(value) is not float or name not in self.latest:
                 metrics = {name: _number(name, value) for name, value in metrics.items()}
                 break
         with self._lock:
@@ -70,6 +70,18 @@ class MetricSeries:
             if many:
                 self._notice_at = max(MOST_POINTS, 2 * len(points))
         if many:
+            self._notice()
+
+    def observe(self, values: Mapping[str, float]) -> None:
+        """Append how the system was used (names that begin with `system/`), which is no latest value of the run."""
+        at_ns = time.time_ns()
+        with self._lock:
+            for name, value in values.items():
+                at_step = self._next_step.get(name, 0)
+                self._next_step[name] = at_step + 1
+                self._points.append((name, at_step, value, at_ns))
+            is_first, self._notice_at = self._notice_at == 1, max(self._notice_at, MOST_POINTS)
+        if is_first:
             self._notice()
 
     def take(self) -> list[Point]:
@@ -107,6 +119,8 @@ def _number(name: str, value: Any) -> float:
     """Return a value as a float, after a look at its name."""
     if not isinstance(name, str) or not 1 <= len(name) <= _MAX_NAME or not name.isprintable():
         raise InvalidInput(f"the metric name {str(name)[:50]!r} must have 1 to {_MAX_NAME} printable characters")
+    if name.startswith(SYSTEM):
+        raise InvalidInput(f"the metric name {name!r} begins with {SYSTEM!r}, which is for what Freshline samples")
     if isinstance(value, float):
         return float(value)
     # Text that looks like a number, or a whole array of one, is more likely a mistake than meant.

@@ -42,15 +42,23 @@ class Track:
     def __init__(self, kind: DeploymentKind) -> None:
         self._kind = kind
 
-    def __call__(self, function: Function | None = None, *, rename: Mapping[str, str] | None = None) -> Any:
+    def __call__(
+        self,
+        function: Function | None = None,
+        *,
+        rename: Mapping[str, str] | None = None,
+        system_metrics: bool | None = None,
+    ) -> Any:
         """Decorate a flow's function; `rename` gives one of the added parameters another name.
+
+        `system_metrics` says whether the use of processor, memory and so on is sampled; without it, the setting does.
 
         Raises:
             TypeError: the function has no parameter `run`, or one of its own clashes with an added one.
         """
         if function is None:
-            return functools.partial(self.__call__, rename=rename)
-        return _tracked(function, self._kind, dict(rename or {}))
+            return functools.partial(self.__call__, rename=rename, system_metrics=system_metrics)
+        return _tracked(function, self._kind, dict(rename or {}), system_metrics=system_metrics)
 
 
 class _Tracks:
@@ -68,10 +76,12 @@ class _Tracks:
 track = _Tracks()
 
 
-def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]) -> Function:
+def _tracked(
+    function: Function, kind: DeploymentKind, rename: Mapping[str, str], *, system_metrics: bool | None
+) -> Function:
     names = {rename.get(name, name): name for name in ADDED}
     signature = signature_of(function, names)
-    tracked = Tracked(function, kind, names)
+    tracked = Tracked(function, kind, names, system_metrics=system_metrics)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple["Attempt", inspect.BoundArguments]:
         """Return the attempt, and the body's own arguments: Freshline's are recorded, and come with the claim."""
@@ -119,7 +129,16 @@ def _tracked(function: Function, kind: DeploymentKind, rename: Mapping[str, str]
 class Attempt:
     """One start of a body: from the claim to the publication, as a context around the body."""
 
-    def __init__(self, port: RunPort, call: FlowCall, claim: Claim, *, within: UUID, ended: Any = None) -> None:
+    def __init__(
+        self,
+        port: RunPort,
+        call: FlowCall,
+        claim: Claim,
+        *,
+        within: UUID,
+        ended: Any = None,
+        system_metrics: bool = False,
+    ) -> None:
         self.may_start = claim.may_start
         self.ended = ended
         """What to return when the body must not start: to Prefect, a state."""
@@ -139,7 +158,7 @@ class Attempt:
                 send=self._send,
                 can_pause=call.can_wait,
             )
-            self.context = RunContext(_identity(claim), port, self._lease)
+            self.context = RunContext(_identity(claim), port, self._lease, system_metrics=system_metrics)
 
     @classmethod
     def begin(cls, tracked: Tracked, arguments: Mapping[str, Any]) -> "Attempt":
@@ -160,7 +179,8 @@ class Attempt:
         claim = port.claim(call, provenance=provenance())
         within = execution.flow_run.id
         if claim.may_start:
-            return cls(port, call, claim, within=within)
+            wanted = port.system_metrics if tracked.system_metrics is None else tracked.system_metrics
+            return cls(port, call, claim, within=within, system_metrics=wanted)
         if call.flow_run is None:
             _raise_refusal(claim)
             return cls(port, call, claim, within=within)

@@ -133,5 +133,6 @@ def flow_port() -> tuple[Any, Execution | None]:
         tenant_id=settings.tenant_id,
         store_id=settings.store_id,
         spools=freshline.spools,
+        system_metrics=settings.system_metrics,
     )
     return port, gateway.current_execution()

@@ -104,6 +104,8 @@ class RunPort(BodyPort, Protocol):
     """What a tracked flow asks for, from its first act to its last."""
 
     heartbeat_s: float
+    system_metrics: bool
+    """Whether the use of processor, memory and so on is sampled where the flow does not say."""
 
     def claim(self, call: FlowCall, *, provenance: Mapping[str, str] | None = None) -> Claim:
         """Claim the run of this start of a flow's function, whoever triggered it.
@@ -172,8 +174,10 @@ class DirectPort:
         tenant_id: str = "default",
         store_id: str | None = None,
         spools: Spools | None = None,
+        system_metrics: bool = False,
     ) -> None:
         self.objects = objects
+        self.system_metrics = system_metrics
         self.heartbeat_s = heartbeat_s
         self._database = database
         self._gateway = gateway

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     wait_within_s: float = Field(default=7 * 86_400.0, gt=0)
     """A run that has waited this many seconds for its upstreams is refused as `waited_too_long`."""
 
+    system_metrics: bool = False
+    """Whether the use of processor, memory, disk, network and GPUs is sampled beside every tracked flow."""
+
     log_format: str = Field(default="text", pattern="^(text|json)$")
     """How `freshline up` and `freshline reconcile` log: text, or json with one object a line."""
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_POINTS = 65_536
 """No chunk is longer."""
 
+SYSTEM = "system/"
+"""What names begin with that say how the machine was used: they are no result, and so no latest metrics."""
+
 Point = tuple[str, int, float, int]
 """Name, step, value, and when it was logged, in nanoseconds since 1970."""
 
@@ -137,5 +140,6 @@ def in_groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def latest_in(table: "pa.Table") -> dict[str, float]:
-    """Return the last value of each name."""
-    return dict(zip(table["name"].to_pylist(), table["value"].to_pylist(), strict=True))
+    """Return the last value of each name; of the system's use there is none."""
+    points = zip(table["name"].to_pylist(), table["value"].to_pylist(), strict=True)
+    return {name: value for name, value in points if not name.startswith(SYSTEM)}

@@ -23,6 +23,7 @@ class Port:
     fails_on_complete: Exception | None = None
     calls: list[str] = field(default_factory=list)
     heartbeat_s: float = 3600.0
+    system_metrics: bool = False
     objects: ObjectStore = field(default_factory=lambda: ObjectStore(f"memory://{uuid4()}"))
     result: Any = None
     will_retry: bool | None = None
