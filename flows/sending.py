@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -157,7 +158,7 @@ class PointSender:
             return None
 
         def batches() -> "Iterator[pa.RecordBatch]":
-            for chunk in [*stored, *map(self._load, own)]:
+            for chunk in chain(stored, map(self._load, own)):
                 yield from decode(chunk.payload).to_batches()
             yield from table_of(tail).to_batches()
 
@@ -247,6 +248,8 @@ class PointSender:
             self._logger.exception("metric values could not be brought on their way; it is tried again")
 
     def _stop(self) -> None:
+        if self._closed.is_set():
+            return
         self._closed.set()
         self._many.set()
         self._some.set()
@@ -335,7 +338,7 @@ class PointSender:
             waited = len(self._waiting)
             while self._waiting and self._waiting[0].end <= known:
                 self._waiting.popleft()
-            if len(self._waiting) == waited and whole.first == new.first:
+            if waited and len(self._waiting) == waited and whole.first == new.first:
                 raise RuntimeError(f"the store has {known:,} values and does not take those from {new.first:,} on")
             self._failures = 0
             if known != whole.end or whole.rows > MOST_POINTS // 2:

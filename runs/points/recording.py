@@ -53,12 +53,9 @@ class PointRecording:
             end = sent.add(connection, run_id, fence, chunk, now=now)
             if is_newest and end > known and latest:
                 contents.write_metrics(connection, run_id, metric_rows(latest, {}), now=now)
-            faults.reach("points.before_commit")
             return end
 
-        end = self.database.write(work)
-        faults.reach("points.committed")
-        return end
+        return self.database.write(work)
 
     def end_of(self, run_id: UUID, fence: int) -> int:
         """Return the number behind the last point of an attempt that has arrived."""
