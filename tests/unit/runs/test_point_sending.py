@@ -162,6 +162,7 @@ def test_values_are_readable_while_the_run_lives(attempt):
     assert str(at.type) == "timestamp[us, tz=UTC]"
 
 
+@on_sqlite
 def test_what_the_store_has_does_not_stay_on_the_disk(attempt):
     attempt.log(*range(1000))
     attempt.sender.spool()
@@ -212,6 +213,7 @@ def test_values_that_come_again_after_the_end_are_known_by_their_numbers(attempt
     assert attempt.series() == [1.0, 2.0] * (1 if is_on else 2)
 
 
+@on_sqlite
 def test_chunk_that_begins_in_the_middle_of_a_stored_one_changes_nothing(attempt):
     attempt.log(1.0, 2.0, 3.0)
     attempt.sender.spool()
@@ -227,6 +229,7 @@ def test_chunk_that_begins_in_the_middle_of_a_stored_one_changes_nothing(attempt
 # The store or the disk is away.
 
 
+@on_sqlite
 def test_store_that_is_away_for_ten_minutes_loses_nothing_and_is_not_asked_all_the_time(attempt, caplog):
     attempt.line.is_cut = True
     for second in range(0, 600, 4):
@@ -362,6 +365,7 @@ def test_next_start_sends_what_a_killed_process_left_and_removes_it(attempt):
     assert attempt.files() == []
 
 
+@on_sqlite
 def test_spool_of_a_run_that_failed_completes_its_series_for_a_week(attempt):
     attempt.log(1.0)
     attempt.sender.spool()
@@ -372,6 +376,7 @@ def test_spool_of_a_run_that_failed_completes_its_series_for_a_week(attempt):
     assert (attempt.series(), attempt.latest()) == ([1.0], {"loss": 1.0})
 
 
+@on_sqlite
 def test_spool_of_a_run_that_ended_long_ago_is_set_aside(attempt, caplog):
     attempt.log(1.0)
     attempt.sender.spool()
@@ -414,6 +419,7 @@ def test_earlier_attempt_s_spool_that_comes_after_the_end_is_added_and_no_latest
     assert attempt.latest() == {"loss": 2.0}
 
 
+@on_sqlite
 def test_values_of_all_attempts_are_in_the_table(attempt, tmp_path):
     attempt.log(1.0)
     attempt.sender.keep()
@@ -590,6 +596,7 @@ def test_link_in_the_folder_is_not_followed(attempt, tmp_path):
 # Following.
 
 
+@on_sqlite
 def test_follower_sees_each_value_once_until_the_run_has_ended(attempt):
     log = iter([[1.0], [2.0, 3.0], [], [4.0]])
 
