@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
 
-from freshline.flows.context import RunContext, RunIdentity
+from freshline.flows.context import RunContext
+from freshline.flows.identity import RunIdentity
 from freshline.flows.lease import Lease
 from freshline.runs import store
 from freshline.runs.dispatcher import Dispatcher

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +28,9 @@ from ..storage.stored import StoredTable
 from ..storage.words import DeploymentKind, UpdateMode
 from .callables import import_callable
 from .counters import Counters
+from .identity import RunIdentity
 from .lease import Lease
+from .progress_bar import shown
 from .reading import Reading
 from .reporting import Reporting
 from .sending import PointSender
@@ -39,24 +40,6 @@ T = TypeVar("T")
 
 DROPPED = "metric_values_dropped"
 """The counter of metric values that neither the store nor a disk could take."""
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """Which run this is, as its claim said."""
-
-    id: UUID
-    fence: int
-    deployment_id: UUID
-    deployment: str
-    """Key of the deployment."""
-    kind: DeploymentKind
-    attempt: int = 1
-    update_mode: UpdateMode = UpdateMode.INCREMENTAL
-    data_as_of: date | None = None
-    base_version_id: UUID | None = None
-    callables: Mapping[str, str] = field(default_factory=dict)
-    """Name -> dotted path, from the deployment's declaration."""
 
 
 class RunContext:
@@ -298,23 +281,11 @@ class RunContext:
 
     def progress(self, items: Iterable[T], *, total: int | None = None, label: str | None = None) -> Iterator[T]:
         """Yield the items with a progress bar here and progress events there, at most five a second."""
-        from rich.console import Console
-        from rich.progress import track as bar
-
-        expected = total if total is not None else _length_of(items)
-        console = Console(stderr=True)
-        shown = bar(
-            items,
-            description=label or self.deployment,
-            total=expected,
-            console=console,
-            disable=not console.is_terminal,
-        )
-        for done, item in enumerate(shown, start=1):
+        for part, item in shown(items, total=total, label=label or self.deployment):
             self._lease.check()
             yield item
-            if expected:
-                self._reporting.progress(done / expected, label)
+            if part is not None:
+                self._reporting.progress(part, label)
 
     def result(self, metrics: Any) -> Result:
         """Return what the body left; `metrics` is what it returned."""
@@ -395,10 +366,3 @@ class RunContext:
     def _note_output(self) -> None:
         if self._first_output_ns is None:
             self._first_output_ns = time.monotonic_ns() - self._began_ns
-
-
-def _length_of(items: Iterable[Any]) -> int | None:
-    try:
-        return len(items)  # type: ignore[arg-type]  # that is the question
-    except TypeError:
-        return None

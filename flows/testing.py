@@ -35,7 +35,8 @@ from ..storage.ids import new_id
 from ..storage.stored import StoredFolder, StoredTable
 from ..storage.words import UpdateMode
 from .callables import import_callable
-from .context import RunContext, RunIdentity
+from .context import RunContext
+from .identity import RunIdentity
 from .lease import Lease
 from .writing import column_names, save
 

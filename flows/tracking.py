@@ -29,7 +29,8 @@ from ..storage.errors import Conflict, Fenced, FreshlineError, UpstreamNotReady
 from ..storage.ids import show_run_id
 from ..storage.words import DeploymentKind
 from .calls import Tracked, call_of, executing
-from .context import RunContext, RunIdentity
+from .context import RunContext
+from .identity import RunIdentity
 from .lease import Lease, RunCancelled, RunPaused
 from .outcome import stored_traceback
 from .provenance import provenance

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from freshline.flows.context import RunContext, RunIdentity
+from freshline.flows.context import RunContext
+from freshline.flows.identity import RunIdentity
 from freshline.flows.lease import Lease
 from freshline.runs.execution import RunExecution
 from freshline.runs.port import DirectPort
