@@ -81,6 +81,8 @@ def set_alias(
     target = connection.execute(sa.select(_VERSION).where(_VERSION.c.id == version.id)).one()
     if target.withdrawn_at is not None:
         raise Conflict(f"{key}@v{target.number} was withdrawn ({target.withdrawn_reason}): an alias cannot name it")
+    if target.removed_at is not None:
+        raise Conflict(f"{key}@v{target.number} has no data any more ({target.removed_reason}): no alias can name it")
     before = _named(connection, version.deployment_id, name)
     if before is not None and before.id == target.id:
         return False

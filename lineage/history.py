@@ -50,6 +50,10 @@ class VersionRecord:
     version_id: UUID
     run_id: UUID
     """The run that published it."""
+    removed_at: datetime | None = None
+    """Since when its data cannot be read."""
+    removed_reason: str | None = None
+    """Who took them, and why."""
 
     @property
     def reference(self) -> str:
@@ -97,6 +101,8 @@ def versions_of(
                 table_schema=row.table_schema,
                 version_id=row.id,
                 run_id=row.run_id,
+                removed_at=row.removed_at,
+                removed_reason=row.removed_reason,
             )
             for row in rows
         ),

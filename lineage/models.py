@@ -128,6 +128,8 @@ class Deployment(SQLModel, table=True):
     """The freshness policy, as written."""
     auto_refresh: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """When a run follows by itself once it is stale, every default resolved; null: never."""
+    retention: dict[str, Any] | None = Field(default=None, sa_type=json_type())
+    """How long its versions keep their data, as written; null: for ever."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     """When it was first registered: what Prefect did with it before is none of our business."""
     registered_at: datetime = Field(sa_type=UtcDateTime)
@@ -194,6 +196,12 @@ class Version(SQLModel, table=True):
     withdrawn_reason: str | None = None
     """Why."""
     created_at: datetime = Field(sa_type=UtcDateTime)
+    removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when its data cannot be read; null while they can."""
+    removal: str | None = None
+    """A `Removal`: what took them."""
+    removed_reason: str | None = None
+    """One sentence on who took them, and why."""
 
 
 class VersionAct(SQLModel, table=True):

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import parse_run_id, show_run_id
 from ..storage.statement import Statement
-from ..storage.words import EdgeKind
+from ..storage.words import EdgeKind, Removal
 from . import references
 from .listing import Listing, maker
 from .models import Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
@@ -221,6 +221,7 @@ def _way_of_versions(near: sa.Column[UUID], far: sa.Column[UUID]) -> Way:
         _VERSION.c.data_end,
         _VERSION.c.created_at,
         (_VERSION.c.withdrawn_at.is_not(None)).label("is_withdrawn"),
+        _VERSION.c.removal,
         (_STATE.c.version_id == _VERSION.c.id).label("is_current"),
         (_CURRENT.c.digest == _VERSION.c.digest).label("holds"),
     )
@@ -258,7 +259,9 @@ def _inputs(reached: Iterable[Reached]) -> Listing[InputVersion]:
 
 
 def _built(reached: Iterable[Reached]) -> list[BuiltVersion]:
-    return _versions(reached, _built_version, is_current=_is_current)
+    # What somebody deleted was not built, as far as people are concerned; what retention took still was.
+    there = (one for one in reached if one[2].removal != Removal.DELETION)
+    return _versions(there, _built_version, is_current=_is_current)
 
 
 def _versions(reached: Iterable[Reached], make: Callable[..., T], *, is_current: Callable[[Any], Any]) -> list[T]:

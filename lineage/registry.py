@@ -82,6 +82,8 @@ class Declared:
     parameter_schema: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] | None = None
     auto_refresh: Mapping[str, Any] | None = None
+    retention: Mapping[str, Any] | None = None
+    """How long its versions keep their data."""
     edges: Sequence[DeclaredEdge] = ()
     prefect_name: str | None = None
     prefect_deployment_id: UUID | None = None
@@ -196,7 +198,7 @@ def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID
 def _differs(row: Row[Any], item: Declared) -> bool:
     if row.declaration_digest != item.declaration_digest or row.retired_at is not None:
         return True
-    return (row.policy, row.auto_refresh) != (item.policy, item.auto_refresh)
+    return (row.policy, row.auto_refresh, row.retention) != (item.policy, item.auto_refresh, item.retention)
 
 
 def _write(
@@ -220,6 +222,7 @@ def _write(
         "parameter_schema": dict(item.parameter_schema),
         "policy": dict(item.policy) if item.policy is not None else None,
         "auto_refresh": dict(item.auto_refresh) if item.auto_refresh is not None else None,
+        "retention": dict(item.retention) if item.retention is not None else None,
         "registered_at": now,
         "retired_at": None,
     }

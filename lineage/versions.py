@@ -40,7 +40,7 @@ _COUNT = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(next_numbe
 _POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
 _INSERT_VERSION = insert_all(
     _VERSION,
-    without=("label", "withdrawn_at", "withdrawn_reason"),
+    without=("label", "withdrawn_at", "withdrawn_reason", "removed_at", "removal", "removed_reason"),
 )
 _INSERT_INPUT = insert_all(_INPUT)
 _ROLES = Statement(lambda _: sa.select(_EDGE.c.role).where(_EDGE.c.deployment_id == sa.bindparam("deployment_id")))

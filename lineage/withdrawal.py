@@ -65,6 +65,16 @@ def restore(connection: Connection, version: Row[Any], *, reason: str, actor: st
     return _judge(connection, version, ActKind.RESTORED, mark, is_open, reason=reason, actor=actor, now=now)
 
 
+def settle(connection: Connection, version: Row[Any], *, now: datetime) -> list[staleness.Change]:
+    """Let the pointer of a version's deployment stand where it belongs now; return what became of the freshness.
+
+    For a version whose data can be read again. Locks as a withdrawal does.
+    """
+    affected = _lock(connection, version.deployment_id, version.id)
+    _move_pointer(connection, version.deployment_id)
+    return staleness.recompute(connection, affected, now=now)
+
+
 def _judge(
     connection: Connection,
     version: Row[Any],
@@ -100,7 +110,8 @@ def _judge(
 
 
 def _move_pointer(connection: Connection, deployment_id: UUID) -> None:
-    were = pointer.held(connection, deployment_id)
+    # What cannot be read is not current; what continues it, and holds its rows, may be.
+    were = [row for row in pointer.held(connection, deployment_id) if row.removed_at is None]
     last = were[-1] if were else None
     stands = {
         "version_id": last.id if last is not None else None,

@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from ..deployments.gateway import Gateway
 from ..storage.errors import FreshlineError
+from .care.collecting import Collector
 from .composition import Freshline
 from .dispatcher import Dispatcher
 from .gate_artifacts import GateArtifacts
@@ -25,6 +26,7 @@ _BACKFILL_S = 1.0
 _REFRESH_S = 1.0
 _SHOW_S = 5.0
 _SPOOLS_S = 60.0
+_COLLECT_S = 60.0
 
 
 class Background:
@@ -55,6 +57,12 @@ class Background:
             self._thread("spools", self._send_spools, _SPOOLS_S),
             self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
         ]
+        if settings.gc_every_s:
+            collector = Collector(freshline.database, freshline.objects)
+            every, grace = timedelta(seconds=settings.gc_every_s), timedelta(seconds=settings.gc_grace_s)
+            # Asked for often, done once in an interval, by one of those that run.
+            collect = partial(collector.collect_when_due, grace, every=every)
+            self._threads.append(self._thread("gc", collect, min(_COLLECT_S, settings.gc_every_s)))
         self.last_pass_at: dict[str, datetime] = {}
         """When each last came through without an error."""
 

@@ -98,7 +98,7 @@ class Curation:
             Conflict: the alias does not name what was expected, or the version was withdrawn.
         """
         _check_expected(expected)
-        actor, reason = _said(actor, "actor", required=True), _said(reason, "reason")
+        actor, reason = said(actor, "actor", required=True), said(reason, "reason")
         references.check_alias(name)
 
         def work(connection: Connection, now: datetime) -> tuple[VersionRecord, bool]:
@@ -130,7 +130,7 @@ class Curation:
             Conflict: it does not name the version of the number `expected`.
         """
         _check_expected(expected)
-        actor, reason = _said(actor, "actor", required=True), _said(reason, "reason")
+        actor, reason = said(actor, "actor", required=True), said(reason, "reason")
         wanted = _alias(alias)
 
         def work(connection: Connection, now: datetime) -> int:
@@ -151,7 +151,7 @@ class Curation:
             NotFound: there is no such version.
             Conflict: the version has another label, or another version of the deployment has this one.
         """
-        actor, reason = _said(actor, "actor", required=True), _said(reason, "reason")
+        actor, reason = said(actor, "actor", required=True), said(reason, "reason")
         references.check_label(label)
 
         def work(connection: Connection, now: datetime) -> VersionRecord:
@@ -185,7 +185,7 @@ class Curation:
         return self._judge(withdrawal.restore, version, "restore", reason, actor)
 
     def _judge(self, judge: Callable[..., Judged], version: str, verb: str, reason: str, actor: str) -> Judged:
-        actor, reason = _said(actor, "actor", required=True), _said(reason, "reason", required=True)
+        actor, reason = said(actor, "actor", required=True), said(reason, "reason", required=True)
 
         def work(connection: Connection, now: datetime) -> Judged:
             row = self._named(connection, version, verb)
@@ -231,7 +231,7 @@ def _check_expected(expected: int | None) -> None:
         raise InvalidInput(f"expected={expected!r} must be the number of a version, or 0 for none")
 
 
-def _said(text: str, what: str, *, required: bool = False) -> str:
+def said(text: str, what: str, *, required: bool = False) -> str:
     """Return what somebody wrote, as both databases can keep it."""
     said = text.strip()
     if required and not said:

@@ -22,6 +22,7 @@ from ..storage.database import Database
 from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
 from . import comparing, contents, events, explaining, steps, store
+from .care import acts
 from .models import Run, RunUsage, Step
 from .reads import RunRead, reads_of
 from .record import as_run
@@ -83,11 +84,11 @@ class Queries:
     tenant_id: str = "default"
 
     def runs(self, *, deployment: str | None = None, limit: int = 50) -> list[tuple[str, Run]]:
-        """Return (deployment key, run), newest first."""
+        """Return (deployment key, run), newest first; deleted runs not."""
         query = (
             sa.select(store.RUN, _DEPLOYMENT.c.key)
             .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
-            .where(store.RUN.c.tenant_id == self.tenant_id)
+            .where(store.RUN.c.tenant_id == self.tenant_id, store.RUN.c.deleted_at.is_(None))
             .order_by(store.RUN.c.id.desc())
             .limit(limit)
         )
@@ -267,5 +268,8 @@ class Queries:
 
         Raises:
             NotFound: there is none; the message has the ids of others that look like it.
+            RunDeleted: it was deleted; the message says by whom and why.
         """
-        return store.named_run(connection, run_id, tenant_id=self.tenant_id)
+        row = store.named_run(connection, run_id, tenant_id=self.tenant_id)
+        acts.refuse_deleted(connection, row)
+        return row

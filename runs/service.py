@@ -20,6 +20,7 @@ from ..storage.errors import IllegalTransition, InvalidInput
 from ..storage.ids import parse_run_id, show_run_id
 from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
 from . import events, outbox, store
+from .care import acts
 from .details import Detail
 from .ending import end_run
 from .logs import run_event
@@ -122,10 +123,13 @@ class RunExecutionService:
 
         Raises:
             NotFound: there is no such run.
+            RunDeleted: it was deleted; the message says by whom and why.
             InvalidInput: the text is not a run id.
         """
         with self.database.read() as connection:
-            return as_run(store.get_run(connection, parse_run_id(run_id)))
+            row = store.get_run(connection, parse_run_id(run_id))
+            acts.refuse_deleted(connection, row)
+            return as_run(row)
 
     def cancel(self, run_id: UUID | str, *, actor: str = "anonymous") -> Run:
         """Ask for the end of a run: one that has not started ends now, one that runs is told at its next heartbeat.

@@ -169,8 +169,8 @@ def flow_runs_to_mirror(connection: Connection, *, since: datetime) -> list[UUID
 
 
 def runs_of_flow_runs(connection: Connection, flow_run_ids: Collection[UUID]) -> list[Row[Any]]:
-    """Return id, flow_run_id, created_at and ended_at of every run of these flow runs, oldest generation first."""
-    query = sa.select(RUN.c.id, RUN.c.flow_run_id, RUN.c.created_at, RUN.c.ended_at)
+    """Return id, flow_run_id and the times of every run of these flow runs, oldest generation first."""
+    query = sa.select(RUN.c.id, RUN.c.flow_run_id, RUN.c.created_at, RUN.c.ended_at, RUN.c.erased_at)
     return list(
         connection.execute(query.where(RUN.c.flow_run_id.in_(list(flow_run_ids))).order_by(RUN.c.generation, RUN.c.id))
     )

@@ -160,4 +160,9 @@ def _same_request(connection: Connection, submission: Submission, request: RunRe
         raise IdempotencyConflict(
             f"the idempotency key {key!r} came with another request before ({show_run_id(known.id)}); use a new key"
         )
+    if known.deleted_at is not None:
+        raise IdempotencyConflict(
+            f"the idempotency key {key!r} belongs to {show_run_id(known.id)}, which was deleted: use a new key, or "
+            "restore the run"
+        )
     return known

@@ -5,6 +5,7 @@
     │   ├── CatalogError        prefect.yaml, with deployment and line
     │   └── NotStorable         a value that Parquet or JSON cannot hold
     ├── NotFound                a name or id that does not exist, with the nearest names
+    │   └── RunDeleted          the run was there, and somebody deleted it
     ├── Conflict                the call contradicts what is already recorded
     │   ├── IdempotencyConflict the same key with another request
     │   ├── IllegalTransition   the run's status does not allow it
@@ -16,6 +17,7 @@
     │   └── StoreMismatch       it is not the store that the deployment was registered in
     ├── ArtifactError           the object store
     │   ├── AccessRefused       it does not take the credentials, or there are none
+    │   ├── DataRemoved         retention or a deletion took the data; the record says when and why
     │   ├── ObjectMissing       an object that a record names is not there
     │   └── ObjectCorrupt       an object's bytes are not those that were written
     ├── PrefectError            Prefect cannot be reached or answered with an error
@@ -64,6 +66,16 @@ class NotFound(FreshlineError):
         super().__init__(f"There is no {what} {name!r}.{hint}")
 
 
+class RunDeleted(NotFound):
+    """The run was there, and somebody deleted it; the message says who, why, and whether it can be restored."""
+
+    def __init__(self, name: str, message: str) -> None:
+        self.what = "run"
+        self.name = name
+        self.nearest = ()
+        FreshlineError.__init__(self, message)
+
+
 class Conflict(FreshlineError):
     """The call contradicts what is already recorded."""
 
@@ -110,6 +122,10 @@ class AccessRefused(ArtifactError):
     def __init__(self, message: str, *, code: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+class DataRemoved(ArtifactError):
+    """Retention or a deletion took the data; the record stays, and says when and why."""
 
 
 class ObjectMissing(ArtifactError):

@@ -283,7 +283,10 @@ class ObjectStore:
         return f"{type(self).__name__}({self.url!r})"
 
     def _missing(self, target: str) -> ObjectMissing:
-        return ObjectMissing(f"{target} is not there, though a record names it: restore it, or run again what wrote it")
+        return ObjectMissing(
+            f"{target} is not there, though a record names it: restore it, or run again what wrote it (what retention "
+            "removes while somebody reads it goes too, when the grace period of `freshline gc` has passed)"
+        )
 
     def _advice(self) -> str:
         if self.protocol == "file":

@@ -11,7 +11,7 @@ writes again. The row outlives its object by a grace period to say so to the las
 longer than the longest run; a shorter one costs a run that has to be repeated, never data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -22,7 +22,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from . import faults
 from .database import Database
+from .faults import Guard
 from .filesystem import OBJECTS, ListedObject, ObjectStore
 from .models import ArtifactObject, StoredObject
 
@@ -37,6 +39,54 @@ class Swept:
 
     objects: int
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a collection would do now."""
+
+    unknown: int
+    """Objects in the store that no record knows."""
+    unneeded: int
+    """Objects that no artifact needs, and that are not marked yet."""
+    marked: int
+    """Objects that are marked, and wait for the end of the grace period."""
+    due: Swept
+    """What would be deleted now."""
+
+
+def preview(database: Database, store: ObjectStore, *, grace: timedelta) -> Preview:
+    """Return what `adopt`, `condemn` and `sweep` would find; nothing is changed.
+
+    Raises:
+        ArtifactError: the store cannot be listed.
+    """
+    listing = store.list(OBJECTS)
+    unknown = 0
+    while found := list(islice(listing, _BATCH)):
+        names = [item.name for item in found]
+        with database.read() as connection:
+            known = sa.select(sa.func.count()).select_from(_OBJECT).where(_OBJECT.c.name.in_(names))
+            unknown += len(names) - connection.execute(known).scalar_one()
+    with database.read() as connection:
+        before = database.now(connection) - grace
+        is_open = _OBJECT.c.swept_at.is_(None)
+        count = sa.select(sa.func.count()).select_from(_OBJECT)
+        new = count.where(_OBJECT.c.condemned_at.is_(None), is_open, ~_is_needed(_OBJECT))
+        waiting = count.where(_OBJECT.c.condemned_at > before, is_open, ~_is_needed(_OBJECT))
+        return Preview(
+            unknown,
+            connection.execute(new).scalar_one(),
+            connection.execute(waiting).scalar_one(),
+            due(connection, before),
+        )
+
+
+def due(connection: Connection, before: datetime) -> Swept:
+    """Return what a sweep would delete that takes what was condemned by this moment."""
+    size = sa.func.coalesce(sa.func.sum(_OBJECT.c.size_bytes), 0)
+    found = connection.execute(sa.select(sa.func.count(), size).where(_is_due(_OBJECT, before))).one()
+    return Swept(found[0], int(found[1]))
 
 
 def adopt(database: Database, store: ObjectStore) -> int:
@@ -72,19 +122,29 @@ def condemn(connection: Connection, now: datetime) -> int:
     return condemned.rowcount
 
 
-def sweep(database: Database, store: ObjectStore, *, grace: timedelta) -> Swept:
+def sweep(
+    database: Database,
+    store: ObjectStore,
+    *,
+    grace: timedelta,
+    watch: Callable[[Swept], None] = lambda _: None,
+) -> Swept:
     """Delete the objects condemned for longer than `grace` that still no artifact needs; return what was deleted.
 
     What a sweep that died had decided is finished by a later one, a grace period afterwards. Times are the database's.
+    `watch` is told what has been deleted so far.
 
     Raises:
         ArtifactError: an object cannot be deleted; those before it are gone, the rest is tried again next time.
     """
     objects = size_bytes = 0
     while decided := database.write(partial(_decide, database, grace)):
+        faults.reach("sweep.decided")
         for row in decided:
             store.delete(row.name)
             objects, size_bytes = objects + 1, size_bytes + row.size_bytes
+            faults.reach("sweep.deleted")
+            watch(Swept(objects, size_bytes))
         database.write(partial(_record_deleted, database, [row.name for row in decided]))
     before = database.write(partial(_forget, database, grace))
     store.clear_staging(before)
@@ -108,7 +168,8 @@ def _decide(database: Database, grace: timedelta, connection: Connection) -> Seq
 
 
 def _is_due(objects: sa.FromClause, before: datetime) -> sa.ColumnElement[bool]:
-    undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= before, ~_is_needed(objects))
+    is_free = ~_is_needed(objects) if faults.is_on(Guard.SWEEP_NEED) else sa.true()
+    undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= before, is_free)
     # Decided by a sweep that has been silent for a whole grace period: it died.
     abandoned = sa.and_(objects.c.swept_at <= before, objects.c.deleted_at.is_(None))
     return sa.or_(undecided, abandoned)

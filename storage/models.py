@@ -47,6 +47,10 @@ class StoredObject(SQLModel, table=True):
     """When its deletion was decided: from then on no artifact can take it up."""
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it was gone from the object store. The row stays for a grace period, to warn late writers."""
+    verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When its bytes were last compared with what was written."""
+    damage: str | None = None
+    """What was wrong then; null: nothing."""
 
 
 class Artifact(SQLModel, table=True):
@@ -77,6 +81,12 @@ class Artifact(SQLModel, table=True):
     """What reading needs: a `StoredTable`, `StoredFile` or `StoredFolder` as JSON. Text: no query looks inside."""
     created_at: datetime = Field(sa_type=UtcDateTime)
     """When it was recorded."""
+    removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """Since when its data cannot be read; null while they can."""
+    removal: str | None = None
+    """A `Removal`: what took them."""
+    removed_reason: str | None = None
+    """One sentence on who took them, and why."""
 
 
 class ArtifactObject(SQLModel, table=True):

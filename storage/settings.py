@@ -81,6 +81,12 @@ class Settings(BaseSettings):
     system_metrics: bool = False
     """Whether the use of processor, memory, disk, network and GPUs is sampled beside every tracked flow."""
 
+    gc_every_s: float = Field(default=86_400.0, ge=0)
+    """How often `freshline up` and `reconcile` collect garbage, in seconds; 0: never."""
+
+    gc_grace_s: float = Field(default=604_800.0, gt=0)
+    """How long garbage, and deleted runs, are kept before they go, in seconds; longer than the longest run."""
+
     log_format: str = Field(default="text", pattern="^(text|json)$")
     """How `freshline up` and `freshline reconcile` log: text, or json with one object a line."""
 

@@ -107,5 +107,14 @@ class Trigger(StrEnum):
     """Somebody published a version of an external resource."""
 
 
+class Removal(StrEnum):
+    """What took the data of a version or an artifact."""
+
+    RETENTION = "retention"
+    """A rule that says how long they are kept: the record stays, the data are gone."""
+    DELETION = "deletion"
+    """Their run was deleted; as long as it is not erased, that can be taken back."""
+
+
 AUTO_REFRESH = "auto_refresh"
 """The trigger's name, and the key in the catalogue, of a deployment that is refreshed by itself."""

@@ -94,6 +94,8 @@ def _data(one: "VersionRecord") -> str | None:
 def _state(one: "VersionRecord") -> str | None:
     if one.withdrawn_at is not None:
         return f"withdrawn: {one.withdrawn_reason}"
+    if one.removed_at is not None:
+        return f"without data: {one.removed_reason}"
     return "current" if one.is_current else None
 
 

@@ -17,6 +17,7 @@ from ...storage.filesystem import ObjectStore
 from ...storage.ids import parse_run_id, show_run_id
 from ...storage.models import ArtifactKind
 from .. import contents, store
+from ..care import acts
 from ..status import RunStatus
 from . import replays
 
@@ -126,12 +127,14 @@ def compare_replay(database: Database, objects: ObjectStore, run_id: UUID | str)
     wanted = parse_run_id(run_id)
     with database.read() as connection:
         replay = store.get_run(connection, wanted)
+        acts.refuse_deleted(connection, replay)
         if replay.replay_of is None:
             raise InvalidInput(f"{show_run_id(wanted)} is no replay of another run: replay it first")
         if replay.status != RunStatus.COMPLETED:
             ended = f" ({replay.stop_reason})" if replay.stop_reason else ""
             raise InvalidInput(f"{show_run_id(wanted)} is {replay.status}{ended}: there is no result to compare")
         original = store.get_run(connection, replay.replay_of)
+        acts.refuse_deleted(connection, original)
         runs = [original.id, replay.id]
         metrics: dict[UUID, dict[str, Any]] = {run_id: {} for run_id in runs}
         for row in contents.metrics_of(connection, runs):
@@ -174,7 +177,7 @@ def _output(
     if before.kind != ArtifactKind.TABLE or after.kind != ArtifactKind.TABLE:
         return replace(compared, note="files are compared by their digests alone")
     if is_gone:
-        return replace(compared, note="its rows were deleted by garbage collection")
+        return replace(compared, note="its rows are gone: retention or a deletion took them")
     from .table_comparison import compare_tables
 
     try:

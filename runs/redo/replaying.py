@@ -20,6 +20,7 @@ from ...storage.errors import IdempotencyConflict, InvalidInput, NotFound
 from ...storage.ids import parse_run_id, show_run_id
 from ...storage.words import IfReady, Trigger
 from .. import creation, outbox, store
+from ..care import acts
 from ..logs import run_event
 from ..models import Run
 from ..record import as_run
@@ -63,7 +64,7 @@ class Replays:
         def work(connection: Connection) -> Row[Any]:
             return self._record(
                 connection,
-                store.get_run(connection, wanted),
+                self._original(connection, wanted),
                 idempotency_key=idempotency_key,
                 tags=tags,
                 metadata=metadata or {},
@@ -74,6 +75,11 @@ class Replays:
         row = self.database.write(work)
         run_event(_LOGGER, f"submitted as a replay of {show_run_id(wanted)}", run=row, actor=actor)
         return as_run(row)
+
+    def _original(self, connection: Connection, run_id: UUID) -> Row[Any]:
+        run = store.get_run(connection, run_id)
+        acts.refuse_deleted(connection, run)
+        return run
 
     def _record(
         self,

@@ -97,12 +97,13 @@ def pins_of(connection: Connection, run_id: UUID) -> list[Pinned]:
 
 
 def collected(connection: Connection, run_ids: Iterable[UUID]) -> dict[UUID, str]:
-    """Return, of these runs, those of whose published artifacts an object was deleted: run -> name of the artifact."""
+    """Return, of these runs, those of whose published artifacts the data are gone: run -> name of the artifact."""
+    is_gone = sa.or_(_ARTIFACT.c.removed_at.is_not(None), _OBJECT.c.swept_at.is_not(None))
     query = (
         sa.select(_ARTIFACT.c.owner_id, sa.func.min(_ARTIFACT.c.name).label("name"))
-        .join(_LINK, _LINK.c.artifact_id == _ARTIFACT.c.id)
-        .join(_OBJECT, _OBJECT.c.name == _LINK.c.object_name)
-        .where(_ARTIFACT.c.owner_id.in_(list(run_ids)), _ARTIFACT.c.publish, _OBJECT.c.swept_at.is_not(None))
+        .outerjoin(_LINK, _LINK.c.artifact_id == _ARTIFACT.c.id)
+        .outerjoin(_OBJECT, _OBJECT.c.name == _LINK.c.object_name)
+        .where(_ARTIFACT.c.owner_id.in_(list(run_ids)), _ARTIFACT.c.publish, is_gone)
         .group_by(_ARTIFACT.c.owner_id)
     )
     return {row.owner_id: row.name for row in connection.execute(query)}

@@ -59,6 +59,8 @@ class Mirror:
         facts_of = _facts_of_runs(runs, stored, facts)
         changed = 0
         for run in runs:
+            if run.erased_at is not None:
+                continue  # what Prefect still has of it does not come back
             is_late = run.ended_at is not None and run.ended_at <= now - _LATE
             has_open = any(row.status in steps.OPEN for row in stored[run.id].values())
             if steps.news(stored[run.id].values(), facts_of[run.id]) or (is_late and has_open):

@@ -1,0 +1,131 @@
+"""Garbage collection of a store: runs that were deleted are erased, and objects that nobody needs are deleted.
+
+Three steps, each of which may be interrupted, repeated, and done by several at once: erase what was deleted longer than
+the grace period ago, mark the objects that no artifact needs, delete those that were marked longer than the grace
+period ago. Owns also when that is done without being asked for: once in an interval, by whoever comes first.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from ...storage import faults, gc
+from ...storage.database import Database
+from ...storage.errors import InvalidInput
+from ...storage.filesystem import ObjectStore
+from ..models import Chore
+from ..store import insert_or_ignore
+from . import erasure
+
+_LOGGER = logging.getLogger(__name__)
+_CHORE = Chore.__table__  # type: ignore[attr-defined]
+_NAME = "gc"
+_ACTOR = "gc"
+_REASON = "the grace period of its deletion has passed"
+
+Watch = Callable[[str, int, int], None]
+"""Told what is done (erase, list, delete), how much of it, and of how much; 0: nobody knows."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection did."""
+
+    erased: int
+    """Deleted runs of which nothing is left now."""
+    adopted: int
+    """Objects that no record knew: they are marked now."""
+    condemned: int
+    """Objects that no artifact needed any more: they are marked now."""
+    objects: int
+    """Objects that were deleted."""
+    size_bytes: int
+    """Their bytes."""
+
+
+@dataclass(frozen=True)
+class CollectionPreview:
+    """What a collection would do now."""
+
+    erasable: int
+    """Deleted runs whose grace period has passed."""
+    objects: gc.Preview
+
+
+@dataclass(frozen=True)
+class Collector:
+    """Collects the garbage of one store, whoever's it is."""
+
+    database: Database
+    objects: ObjectStore
+
+    def collect(self, grace: timedelta, *, watch: Watch = lambda *_: None) -> Collected:
+        """Erase, mark and delete once. The grace period should be longer than the longest run.
+
+        Raises:
+            InvalidInput: the grace period is negative.
+            ArtifactError: the object store cannot be listed, or an object cannot be deleted.
+        """
+        _check(grace)
+        erased = 0
+        due = erasure.due(self.database, grace=grace)
+        for done, run_id in enumerate(due, start=1):
+            erased += erasure.erase_one(self.database, run_id, actor=_ACTOR, reason=_REASON) is not None
+            watch("erase", done, len(due))
+        watch("list", 0, 0)
+        adopted = gc.adopt(self.database, self.objects)
+        faults.reach("gc.adopted")
+        condemned = self.database.write(lambda connection: gc.condemn(connection, self.database.now(connection)))
+        faults.reach("gc.condemned")
+        with self.database.read() as connection:
+            to_delete = gc.due(connection, self.database.now(connection) - grace).objects
+        swept = gc.sweep(
+            self.database, self.objects, grace=grace, watch=lambda so_far: watch("delete", so_far.objects, to_delete)
+        )
+        if erased or swept.objects:
+            told = "erased %d deleted runs, deleted %d objects of %d bytes"
+            _LOGGER.info(told, erased, swept.objects, swept.size_bytes)
+        return Collected(erased, adopted, condemned, swept.objects, swept.size_bytes)
+
+    def preview(self, grace: timedelta) -> CollectionPreview:
+        """Return what `collect` would do; nothing is changed.
+
+        Raises:
+            InvalidInput: the grace period is negative.
+            ArtifactError: the object store cannot be listed.
+        """
+        _check(grace)
+        erasable = len(erasure.due(self.database, grace=grace))
+        return CollectionPreview(erasable, gc.preview(self.database, self.objects, grace=grace))
+
+    def collect_when_due(self, grace: timedelta, *, every: timedelta) -> Collected | None:
+        """Collect if nobody has begun to for `every`; None: it is not time, or somebody else does it.
+
+        In a store where it was never done the first time comes an interval later.
+        """
+        if not self.database.write(lambda connection: _begin(connection, every, now=self.database.now(connection))):
+            return None
+        collected = self.collect(grace)
+        self.database.write(lambda connection: _end(connection, now=self.database.now(connection)))
+        return collected
+
+
+def _begin(connection: Connection, every: timedelta, *, now: datetime) -> bool:
+    """Take the turn of this interval: of several that come at once, one gets it."""
+    if connection.execute(insert_or_ignore(connection, _CHORE).values(name=_NAME, began_at=now)).rowcount:
+        return False
+    is_due = sa.and_(_CHORE.c.name == _NAME, _CHORE.c.began_at <= now - every)
+    return connection.execute(sa.update(_CHORE).where(is_due).values(began_at=now, ended_at=None)).rowcount == 1
+
+
+def _end(connection: Connection, *, now: datetime) -> None:
+    connection.execute(sa.update(_CHORE).where(_CHORE.c.name == _NAME).values(ended_at=now))
+
+
+def _check(grace: timedelta) -> None:
+    if grace < timedelta(0):
+        raise InvalidInput(f"the grace period {grace} is negative; write 0s or more, such as 7d")

@@ -1,0 +1,121 @@
+"""The second half of a deletion: what a deleted run left is removed for good.
+
+The row of the run stays, with what the records of others refer to: who it was, when it ran, how it ended, what it
+published. So no lineage dangles, no flow run in Prefect gets a second record, and its acts say who erased it. All that
+it was given and all that it wrote goes. One transaction per run: killed in between, the next one goes on.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlmodel import SQLModel
+
+from ...lineage import removal as versions_removed
+from ...storage import faults, removal
+from ...storage.database import Database
+from ...storage.ids import show_run_id
+from ...storage.words import Removal
+from .. import store
+from ..models import Outbox
+from ..store import RUN
+from . import acts
+from .acts import RunActKind
+
+_OUTBOX = Outbox.__table__  # type: ignore[attr-defined]
+_STAYS = frozenset(
+    {"id", "tenant_id", "project", "deployment_id", "partition", "type", "kind", "trigger", "actor"}
+    | {"parent_id", "retry_of", "replay_of", "generation", "flow_run_id", "base_version_id", "version_id"}
+    | {"status", "stop_reason", "attempt", "fence", "data_as_of", "last_seq"}
+    | {"created_at", "started_at", "ended_at", "deleted_at", "erased_at"}
+)
+"""What is left of a run; the database lets nothing of it change."""
+_EMPTY = {"parameters": {}, "request": {}, "workflow": {}, "metadata": {}, "background": True, "tags": []}
+"""What stands in a column that must hold something."""
+_KEPT = frozenset({"run_act", "backfill_date"})
+"""Tables beside a run whose rows stay: what was done to it, and that a backfill had it."""
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What became of a run that was erased."""
+
+    run_id: UUID
+    artifacts: int
+    freed_bytes: int
+    """Bytes of the objects that nobody needs any more: garbage collection deletes them."""
+
+
+def erase(connection: Connection, run_id: UUID, *, actor: str, reason: str, now: datetime) -> Erased | None:
+    """Remove for good what a deleted run left; None when it is not deleted, is erased already, or is still sending.
+
+    What is to leave for Prefect leaves first: else its flow run would never hear of the end.
+    """
+    run = store.get_run(connection, run_id, lock=True)
+    if run.deleted_at is None or run.erased_at is not None or is_sending(connection, run_id):
+        return None
+    weight = removal.weigh(connection, [run_id])
+    artifacts = removal.forget(connection, run_id)
+    for table in _beside():
+        connection.execute(sa.delete(table).where(table.c.run_id == run_id))
+    is_open = sa.and_(RUN.c.id == run_id, RUN.c.deleted_at.is_not(None), RUN.c.erased_at.is_(None))
+    connection.execute(sa.update(RUN).where(is_open).values(**_blank(), erased_at=now))
+    if run.version_id is not None:
+        gone = f"{show_run_id(run_id)}, which wrote it, was deleted for good on {now:%Y-%m-%d} by {actor}"
+        versions_removed.explain(connection, run.version_id, Removal.DELETION, gone)
+    facts = {"artifacts": artifacts, "freed_bytes": weight.freed_bytes}
+    acts.record(connection, run_id, RunActKind.ERASED, actor=actor, reason=reason, facts=facts, now=now)
+    return Erased(run_id, artifacts, weight.freed_bytes)
+
+
+def erase_one(database: Database, run_id: UUID, *, actor: str, reason: str) -> Erased | None:
+    """Erase a run in a transaction of its own; see `erase`."""
+    faults.reach("erase.begin")
+
+    def work(connection: Connection) -> Erased | None:
+        erased = erase(connection, run_id, actor=actor, reason=reason, now=database.now(connection))
+        faults.reach("erase.before_commit")
+        return erased
+
+    erased = database.write(work)
+    faults.reach("erase.committed")
+    return erased
+
+
+def due(database: Database, *, grace: timedelta) -> list[UUID]:
+    """Return the runs that were deleted longer than the grace period ago and are not erased, oldest first."""
+    with database.read() as connection:
+        before = database.now(connection) - grace
+        is_due = sa.and_(RUN.c.deleted_at <= before, RUN.c.erased_at.is_(None), RUN.c.deleted_at.is_not(None))
+        return list(connection.execute(sa.select(RUN.c.id).where(is_due).order_by(RUN.c.id)).scalars())
+
+
+def is_sending(connection: Connection, run_id: UUID) -> bool:
+    """Return whether something about a run is still to leave."""
+    waits = sa.select(_OUTBOX.c.id).where(_OUTBOX.c.run_id == run_id, _OUTBOX.c.state == "due").limit(1)
+    return connection.execute(waits).first() is not None
+
+
+@cache
+def _beside() -> tuple[sa.Table, ...]:
+    """Return every table with rows that belong to one run, those first that refer to others."""
+    from .. import details  # noqa: F401 - the tables of the details must be there
+
+    return tuple(
+        table
+        for table in reversed(SQLModel.metadata.sorted_tables)
+        if table.name not in _KEPT
+        and "run_id" in table.c
+        and any(key.target_fullname == "run.id" for key in table.c.run_id.foreign_keys)
+    )
+
+
+@cache
+def _blank() -> dict[str, Any]:
+    return {
+        column.name: None if column.nullable else _EMPTY[column.name] for column in RUN.c if column.name not in _STAYS
+    }

@@ -1,0 +1,138 @@
+"""Who needs a run: the runs that read its version, that go on from it, or that repeat it.
+
+All SQL for that question, alike for a deletion and for retention. Every function works in the caller's transaction.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from ...lineage.models import Deployment, Version, VersionInput
+from ...storage.ids import show_run_id
+from ..models import RunInput
+from ..store import RUN
+
+_VERSION = Version.__table__  # type: ignore[attr-defined]
+_READ = VersionInput.__table__  # type: ignore[attr-defined]
+_DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_INPUT = RunInput.__table__  # type: ignore[attr-defined]
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A run that needs another one."""
+
+    run_id: UUID
+    """The run that needs it."""
+    sentence: str
+    """What it needs it for."""
+    is_under_way: bool = False
+    """It has not ended."""
+    has_data: bool = True
+    """Its own data can be read; what was removed by retention needs nothing."""
+
+
+def ties_of(
+    connection: Connection, runs: Mapping[UUID, Row[Any] | None], *, without: Collection[UUID] = ()
+) -> dict[UUID, list[Tie]]:
+    """Return who needs these runs, given with the versions that they published: run -> ties.
+
+    Deleted runs need nothing, nor do runs that failed, nor those that are left out (`without`).
+    """
+    by_version = {version.id: run_id for run_id, version in runs.items() if version is not None}
+    found: dict[UUID, list[Tie]] = {}
+    for part in _parts(sorted(by_version)):
+        for row in connection.execute(_readers(part)):
+            name = f"{row.key}@v{row.number} read it"
+            tie = Tie(row.run_id, name, has_data=row.removed_at is None)
+            found.setdefault(by_version[row.input_version_id], []).append(tie)
+        for row in connection.execute(_under_way(part)):
+            tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key} is under way and reads it", is_under_way=True)
+            found.setdefault(by_version[row.version_id], []).append(tie)
+        for row in connection.execute(_going_on(part)):
+            tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key} is under way and goes on from it", is_under_way=True)
+            found.setdefault(by_version[row.base_version_id], []).append(tie)
+    for part in _parts(sorted(runs)):
+        for row in connection.execute(_replays(part)):
+            tie = Tie(
+                row.id,
+                f"{show_run_id(row.id)} replays it",
+                is_under_way=row.ended_at is None,
+                has_data=row.ended_at is None or (row.version_id is not None and row.removed_at is None),
+            )
+            found.setdefault(row.replay_of, []).append(tie)
+    return {
+        run_id: needed
+        for run_id, several in found.items()
+        if (needed := [tie for tie in several if tie.run_id not in without])
+    }
+
+
+def deleted_inputs(connection: Connection, version_id: UUID) -> set[UUID]:
+    """Return the deleted runs whose versions went into this version."""
+    query = (
+        sa.select(RUN.c.id)
+        .join(_VERSION, _VERSION.c.run_id == RUN.c.id)
+        .join(_READ, _READ.c.input_version_id == _VERSION.c.id)
+        .where(_READ.c.version_id == version_id, RUN.c.deleted_at.is_not(None))
+    )
+    return set(connection.execute(query).scalars())
+
+
+def _readers(version_ids: Sequence[UUID]) -> sa.Select[Any]:
+    return (
+        sa.select(_READ.c.input_version_id, _VERSION.c.run_id, _VERSION.c.number, _VERSION.c.removed_at)
+        .add_columns(_DEPLOYMENT.c.key)
+        .distinct()
+        .join(_VERSION, _VERSION.c.id == _READ.c.version_id)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id)
+        .outerjoin(RUN, RUN.c.id == _VERSION.c.run_id)
+        .where(_READ.c.input_version_id.in_(version_ids), RUN.c.deleted_at.is_(None))
+        .order_by(_DEPLOYMENT.c.key, _VERSION.c.number)
+    )
+
+
+def _under_way(version_ids: Sequence[UUID]) -> sa.Select[Any]:
+    return (
+        sa.select(RUN.c.id, _INPUT.c.version_id, _DEPLOYMENT.c.key)
+        .distinct()
+        .join(_INPUT, _INPUT.c.run_id == RUN.c.id)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == RUN.c.deployment_id)
+        .where(_INPUT.c.version_id.in_(version_ids), RUN.c.ended_at.is_(None))
+        .order_by(RUN.c.id)
+    )
+
+
+def _going_on(version_ids: Sequence[UUID]) -> sa.Select[Any]:
+    return (
+        sa.select(RUN.c.id, RUN.c.base_version_id, _DEPLOYMENT.c.key)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == RUN.c.deployment_id)
+        .where(RUN.c.ended_at.is_(None), RUN.c.base_version_id.in_(version_ids))
+        .order_by(RUN.c.id)
+    )
+
+
+def _replays(run_ids: Sequence[UUID]) -> sa.Select[Any]:
+    return (
+        sa.select(RUN.c.id, RUN.c.replay_of, RUN.c.ended_at, RUN.c.version_id, _VERSION.c.removed_at)
+        .outerjoin(_VERSION, _VERSION.c.id == RUN.c.version_id)
+        .where(RUN.c.replay_of.in_(run_ids), RUN.c.deleted_at.is_(None))
+        .order_by(RUN.c.id)
+    )
+
+
+def _parts(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]
+
+
+def shown(sentences: Iterable[str], *, most: int = 5) -> str:
+    """Return reasons as one text; of many, the first ones and how many more there are."""
+    listed = list(sentences)
+    more = f"; and {len(listed) - most:,} more" if len(listed) > most else ""
+    return "; ".join(listed[:most]) + more
