@@ -16,6 +16,7 @@ from ..storage.auto_refresh import AutoRefresh, read_auto_refresh
 from ..storage.errors import CatalogError, InvalidInput, nearest_names
 from ..storage.words import DeploymentKind, EdgeKind, IfReady, OnStale, ResourceKind, Trigger
 from .document import kind_of, line_of, plain
+from .retention import read_retention
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,8 +48,11 @@ RESOURCE_KINDS: Mapping[DeploymentKind, tuple[ResourceKind, ...]] = MappingProxy
 )
 """Which resources a kind of deployment can run."""
 
-_BLOCK_KEYS = ("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "auto_refresh", "external")
-_EXTERNAL_KEYS = ("external", "name", "kind", "freshness", "description")
+_BLOCK_KEYS = (
+    *("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "auto_refresh", "retention"),
+    "external",
+)
+_EXTERNAL_KEYS = ("external", "name", "kind", "freshness", "retention", "description")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -85,6 +89,8 @@ class Block:
     """The policy as written; None without one."""
     auto_refresh: AutoRefresh | None
     """How it is refreshed when it becomes stale; None: by hand."""
+    retention: Mapping[str, Any] | None
+    """The rule as written, empty for `forever`; None without one: the project's default holds."""
     external: bool
     line: int | None
     lines: Mapping[str, int | None]
@@ -146,6 +152,7 @@ def read_block(node: Any, *, deployment: str, line: int | None) -> Block:
         if_ready=_per_trigger(block, "if_ready", IfReady),
         freshness=_freshness(block),
         auto_refresh=_auto_refresh(block),
+        retention=_retention(block),
         external=False,
         line=line,
         lines=block.lines(),
@@ -182,6 +189,7 @@ def read_external(node: Any, *, line: int | None) -> tuple[Block, str | None]:
         if_ready={},
         freshness=_freshness(block),
         auto_refresh=None,
+        retention=_retention(block),
         external=True,
         line=line,
         lines=block.lines(),
@@ -270,6 +278,10 @@ def _auto_refresh(block: "_Reader") -> AutoRefresh | None:
         return read_auto_refresh(plain(node))
     except (InvalidInput, ValueError) as error:
         raise block.error("auto_refresh", str(error)) from None
+
+
+def _retention(block: "_Reader") -> Mapping[str, Any] | None:
+    return read_retention(block.get("retention"), fail=lambda message: block.error("retention", message))
 
 
 def _dates_as_text(value: Any) -> Any:

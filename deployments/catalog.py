@@ -38,6 +38,10 @@ from .checks import (
 from .code import callable_digest, load_callable, load_flow, search_path
 from .document import kind_of, line_of, read_document
 from .entries import Entry, read_entry
+from .retention import read_defaults, rule_for
+
+Defaults = Mapping[str, Mapping[str, Any]]
+"""The retention rules of the whole file: kind of run or `default` -> rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,8 @@ class DeploymentSpec:
     """The policy as written."""
     auto_refresh: AutoRefresh | None
     """How it is refreshed when it becomes stale; None: by hand."""
+    retention: Mapping[str, Any] | None
+    """How long its versions keep their data: its own rule or the project's; None: for ever."""
     schedules: tuple[Mapping[str, Any], ...]
     description: str | None
     tags: tuple[str, ...]
@@ -157,6 +163,7 @@ def load_catalog(
     """
     path = Path(path).absolute()
     document = read_document(path)
+    kept = read_defaults(document)
     external = [read_external(node, line=line) for node, line in _entries(document, "resources")]
     tracked = [
         (read_block(node["resource"], deployment=entry.name, line=line), entry)
@@ -169,8 +176,8 @@ def load_catalog(
     check_unique(blocks)
     check_graph(blocks, registered=registered, names={entry.name: block.key for block, entry in tracked})
     check_policies(blocks, check_policy)
-    specs = [_external_spec(block, description) for block, description in external]
-    specs += [_loaded_spec(block, entry, directory=path.parent) for block, entry in tracked]
+    specs = [_external_spec(block, description, kept) for block, description in external]
+    specs += [_loaded_spec(block, entry, kept, directory=path.parent) for block, entry in tracked]
     check_prefect_names(specs)
     return Catalog(path, tuple(specs))
 
@@ -185,7 +192,7 @@ def _entries(document: Mapping[str, Any], key: str) -> Iterable[tuple[Any, int |
         yield entry, line_of(node, index)
 
 
-def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
+def _external_spec(block: Block, description: str | None, kept: Defaults) -> DeploymentSpec:
     return DeploymentSpec(
         key=block.key,
         resource_name=block.resource_name,
@@ -203,6 +210,7 @@ def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
         if_ready={},
         renamed={},
         freshness=block.freshness,
+        retention=rule_for(block.retention, block.runs, kept),
         schedules=(),
         description=description,
         tags=(),
@@ -212,7 +220,7 @@ def _external_spec(block: Block, description: str | None) -> DeploymentSpec:
     )
 
 
-def _loaded_spec(block: Block, entry: Entry, *, directory: Path) -> DeploymentSpec:
+def _loaded_spec(block: Block, entry: Entry, kept: Defaults, *, directory: Path) -> DeploymentSpec:
     """Return the spec of one deployment, with its flow and callables loaded."""
     flow = entry.at("entrypoint", load_flow, entry.entrypoint, directory=directory)
     check_tracked(flow, block, entry)
@@ -239,6 +247,7 @@ def _loaded_spec(block: Block, entry: Entry, *, directory: Path) -> DeploymentSp
         renamed=getattr(flow.fn, "__freshline_names__", {}),
         freshness=block.freshness,
         auto_refresh=block.auto_refresh,
+        retention=rule_for(block.retention, block.runs, kept),
         schedules=entry.schedules,
         description=entry.description or flow.description,
         tags=entry.tags,

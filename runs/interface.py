@@ -12,6 +12,9 @@ from ..lineage.questions import InputVersion, is_run
 from ..lineage.reasons import Explanation
 from ..lineage.withdrawal import Judged
 from ..storage.errors import InvalidInput
+from .care.collecting import Collector
+from .care.deletion import Deletion, Deletions
+from .care.retention import Retention
 from .comparing import Comparison
 from .composition import shared_freshline
 from .curation import Curation
@@ -27,6 +30,7 @@ from .redo.replay_comparison import compare_replay as compare_replay_in
 from .redo.replaying import Replays
 
 if TYPE_CHECKING:
+    from .care.verifying import Verifier
     from .publication import Publication
 
 
@@ -184,6 +188,46 @@ def withdraw(version: str, reason: str, *, actor: str = "anonymous") -> Judged:
 def restore(version: str, reason: str, *, actor: str = "anonymous") -> Judged:
     """Take the withdrawal of a version back."""
     return curation().restore(version, reason, actor=actor)
+
+
+def delete(*runs: UUID | str, **options: Any) -> Deletion:
+    """Delete runs, softly: `undelete` takes that back until the grace period has passed.
+
+    Options as of `Deletions.delete`.
+    """
+    return deletions().delete(*runs, **options)
+
+
+def undelete(*runs: UUID | str, **options: Any) -> list[Run]:
+    """Take the deletion of these runs back; options as of `Deletions.restore`."""
+    return deletions().restore(*runs, **options)
+
+
+def deletions() -> Deletions:
+    """Return the deletions of the store: delete, delete_all, restore, erase, deleted."""
+    freshline = shared_freshline()
+    return Deletions(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def retention() -> Retention:
+    """Return what carries out the retention rules of the store: plan, apply."""
+    freshline = shared_freshline()
+    return Retention(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def collector() -> Collector:
+    """Return what collects the garbage of the store: collect, preview."""
+    freshline = shared_freshline()
+    return Collector(freshline.database, freshline.objects)
+
+
+def verifier() -> "Verifier":
+    """Return what compares the stored bytes with the records: verify, verify_all."""
+    # Reading tables takes longer to import than everything else here.
+    from .care.verifying import Verifier
+
+    freshline = shared_freshline()
+    return Verifier(freshline.database, freshline.objects, tenant_id=freshline.settings.tenant_id)
 
 
 def curation() -> Curation:

@@ -93,6 +93,7 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
         parameter_schema=_own_parameters(facts, spec.renamed.keys()),
         policy=dict(spec.freshness) if spec.freshness is not None else None,
         auto_refresh=spec.auto_refresh.to_json() if spec.auto_refresh is not None else None,
+        retention=dict(spec.retention) if spec.retention is not None else None,
         edges=[registry.DeclaredEdge(up.role, up.key, up.kind) for up in spec.upstream],
         prefect_name=spec.prefect_name,
         prefect_deployment_id=facts.id if facts is not None else None,

@@ -116,7 +116,8 @@ class Collector:
 
 def _begin(connection: Connection, every: timedelta, *, now: datetime) -> bool:
     """Take the turn of this interval: of several that come at once, one gets it."""
-    if connection.execute(insert_or_ignore(connection, _CHORE).values(name=_NAME, began_at=now)).rowcount:
+    first = insert_or_ignore(connection, _CHORE).values(name=_NAME, began_at=now).returning(_CHORE.c.name)
+    if connection.execute(first).first() is not None:
         return False
     is_due = sa.and_(_CHORE.c.name == _NAME, _CHORE.c.began_at <= now - every)
     return connection.execute(sa.update(_CHORE).where(is_due).values(began_at=now, ended_at=None)).rowcount == 1

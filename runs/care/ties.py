@@ -13,12 +13,14 @@ from sqlalchemy.engine import Connection, Row
 
 from ...lineage.models import Deployment, Version, VersionInput
 from ...storage.ids import show_run_id
+from ...storage.models import Artifact
 from ..models import RunInput
 from ..store import RUN
 
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _READ = VersionInput.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+_ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _INPUT = RunInput.__table__  # type: ignore[attr-defined]
 _BATCH = 500
 
@@ -34,15 +36,25 @@ class Tie:
     is_under_way: bool = False
     """It has not ended."""
     has_data: bool = True
-    """Its own data can be read; what was removed by retention needs nothing."""
+    """Its own data can be read."""
+
+    @property
+    def needs_it(self) -> bool:
+        """True when it cannot do without the other one's data: what has no data itself can."""
+        return self.is_under_way or self.has_data
 
 
 def ties_of(
-    connection: Connection, runs: Mapping[UUID, Row[Any] | None], *, without: Collection[UUID] = ()
+    connection: Connection,
+    runs: Mapping[UUID, Row[Any] | None],
+    *,
+    without: Collection[UUID] = (),
+    failed: bool = False,
 ) -> dict[UUID, list[Tie]]:
     """Return who needs these runs, given with the versions that they published: run -> ties.
 
-    Deleted runs need nothing, nor do runs that failed, nor those that are left out (`without`).
+    Deleted runs need nothing, nor do those that are left out (`without`); runs that ended without a version, such as
+    failed ones, only when they count (`failed`): then they need what they had pinned, while they have data.
     """
     by_version = {version.id: run_id for run_id, version in runs.items() if version is not None}
     found: dict[UUID, list[Tie]] = {}
@@ -57,6 +69,9 @@ def ties_of(
         for row in connection.execute(_going_on(part)):
             tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key} is under way and goes on from it", is_under_way=True)
             found.setdefault(by_version[row.base_version_id], []).append(tie)
+        for row in connection.execute(_without_version(part)) if failed else ():
+            tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key}, which is {row.status}, had it before it")
+            found.setdefault(by_version[row.version_id], []).append(tie)
     for part in _parts(sorted(runs)):
         for row in connection.execute(_replays(part)):
             tie = Tie(
@@ -104,6 +119,19 @@ def _under_way(version_ids: Sequence[UUID]) -> sa.Select[Any]:
         .join(_INPUT, _INPUT.c.run_id == RUN.c.id)
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == RUN.c.deployment_id)
         .where(_INPUT.c.version_id.in_(version_ids), RUN.c.ended_at.is_(None))
+        .order_by(RUN.c.id)
+    )
+
+
+def _without_version(version_ids: Sequence[UUID]) -> sa.Select[Any]:
+    has_data = sa.exists().where(_ARTIFACT.c.owner_id == RUN.c.id, _ARTIFACT.c.removed_at.is_(None))
+    return (
+        sa.select(RUN.c.id, RUN.c.status, _INPUT.c.version_id, _DEPLOYMENT.c.key)
+        .distinct()
+        .join(_INPUT, _INPUT.c.run_id == RUN.c.id)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == RUN.c.deployment_id)
+        .where(_INPUT.c.version_id.in_(version_ids), RUN.c.ended_at.is_not(None), RUN.c.version_id.is_(None))
+        .where(RUN.c.deleted_at.is_(None), has_data)
         .order_by(RUN.c.id)
     )
 

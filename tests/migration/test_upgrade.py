@@ -161,6 +161,11 @@ def old(request, tmp_path):
     made.database.dispose()
 
 
+def lasting(triggers):
+    """Triggers that no revision changes; of the one on SQLite that lets a deletion through since 0005, its name."""
+    return {("run_is_final",) if trigger[0] == "run_is_final" else trigger for trigger in triggers}
+
+
 def with_runs(old):
     """One run of each type that ended, and one that runs; return their ids."""
     ended = {kind: old.submit(kind) for kind in DeploymentKind}
@@ -222,7 +227,7 @@ def test_upgrade_leaves_the_triggers_as_they_were(old):
     before = old.facts()[2]
     assert before
     upgrade(old.database)
-    assert set(old.facts()[2]) >= set(before)
+    assert lasting(old.facts()[2]) >= lasting(before)
 
 
 # The guards, by the way of the upgrade.
@@ -364,7 +369,7 @@ def test_upgrade_that_died_in_the_middle_leaves_the_first_schema_and_runs_again(
     assert (old.facts(), old.content()) == (facts, content)
     upgrade(old.database)
     assert (old.facts()[0], old.content()) == (HEAD, content)
-    assert set(old.facts()[2]) >= set(facts[2])
+    assert lasting(old.facts()[2]) >= lasting(facts[2])
 
 
 @pytest.mark.parametrize("beginning", ["CREATE TABLE STEP", "UPDATE RUN SET KIND"])
@@ -379,7 +384,7 @@ def test_upgrade_whose_process_was_killed_in_the_middle_runs_again(old, beginnin
     assert (old.facts(), old.content()) == (facts, content)
     upgrade(old.database)
     assert (old.facts()[0], old.content()) == (HEAD, content)
-    assert set(old.facts()[2]) >= set(facts[2])
+    assert lasting(old.facts()[2]) >= lasting(facts[2])
     run = SQLModel.metadata.tables["run"]
     with pytest.raises(IntegrityError, match="a run that has ended"):
         old.do(sa.update(run).where(run.c.id == ended[DeploymentKind.BACKTEST]).values(kind=""))

@@ -121,7 +121,7 @@ def _guard_on_sqlite() -> None:
     columns = [column["name"] for column in sa.inspect(op.get_bind()).get_columns("run")]
     same = " AND ".join(f'NEW."{name}" IS OLD."{name}"' for name in columns if name != "deleted_at")
     stays = " AND ".join(f'NEW."{name}" IS OLD."{name}"' for name in _STAYS)
-    marks = f"OLD.erased_at IS NULL AND {same}"
+    marks = f"NEW.deleted_at IS NOT OLD.deleted_at AND OLD.erased_at IS NULL AND {same}"
     erases = f"OLD.deleted_at IS NOT NULL AND OLD.erased_at IS NULL AND NEW.erased_at IS NOT NULL AND {stays}"
     op.execute("DROP TRIGGER run_is_final")
     # Not as text with parameters: a colon in it would be taken for one.

@@ -98,7 +98,7 @@ def test_data_of_a_deleted_run_cannot_be_read(world, deletions):
     run, _ = older_and_newer(world)
     deletions.delete(run.id, reason="a wrong feed", actor="ann")
     upstream = world.port.resolve("refresh/prices@v1")
-    with pytest.raises(DataRemoved, match="was deleted on .* by ann: a wrong feed"):
+    with pytest.raises(DataRemoved, match=r"was deleted on .* by ann: a wrong feed"):
         upstream.artifacts["data"].stored_table()
     assert world.port.resolve("refresh/prices@v2").artifacts["data"].stored_table()
 
