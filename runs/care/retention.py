@@ -104,4 +104,5 @@ class Retention:
             removal.mark(connection, one.run_id, Removal.RETENTION, reason, now=now)
             removal.release(connection, one.run_id)
             gone.add(one.run_id)
+            faults.reach("retention.removed")
         return gone

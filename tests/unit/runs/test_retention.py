@@ -1,6 +1,9 @@
 """Retention: what the rules keep, what goes, and that what is kept can still be read down to the sources."""
 
+import os
+import signal
 from datetime import timedelta
+from multiprocessing import get_context
 from threading import Event, Thread
 
 import pytest
@@ -12,6 +15,7 @@ from freshline.runs.care.collecting import Collector
 from freshline.runs.care.deletion import Deletions
 from freshline.runs.care.retention import Retention
 from freshline.runs.curation import Curation
+from freshline.storage.database import Database
 from freshline.storage.errors import DataRemoved, NotFound, ObjectMissing
 from freshline.storage.faults import Guard, switched_off, watched
 from freshline.storage.parquet import read_table
@@ -197,6 +201,38 @@ def test_retention_that_is_killed_between_two_batches_goes_on(world, monkeypatch
         keeper.apply()
     assert names(keeper.plan().removed) == ["refresh/prices@v2", "refresh/prices@v1"]
     assert len(keeper.apply().holdings) == 2
+
+
+def _apply_until_killed(url, now, point, occurrence):
+    seen = 0
+
+    def die(reached):
+        nonlocal seen
+        seen += reached == point
+        if seen == occurrence:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    retention._BATCH = 1
+    with watched(die):
+        Retention(Database(url, clock=lambda: now)).apply()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "left"), [("retention.batch", 2), ("retention.removed", 2), ("retention.committed", 1)]
+)
+def test_retention_whose_process_was_killed_goes_on(world, point, left):
+    prices(world, 1, 2, 3, 4)
+    keeper = with_rules(world, prices={"keep_last": 1})
+    url = world.database.engine.url.render_as_string(hide_password=False)
+    arguments = (url, world.moment, point, 2)
+    process = get_context("spawn").Process(target=_apply_until_killed, args=arguments)
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert len(keeper.plan().removed) == left
+    assert [can_read(world, f"refresh/prices@v{number}") for number in (1, 2, 3, 4)].count(True) == left + 1
+    assert len(keeper.apply().holdings) == left
 
 
 @pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
