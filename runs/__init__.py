@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .care.collecting import Collector
-    from .care.deletion import Deletions, Selection
+    from .care.deletion import Deletions
+    from .care.deletion_reports import Selection
     from .care.retention import Retention
     from .care.verifying import How, Verifier
     from .comparing import Comparison
@@ -73,7 +74,7 @@ _HOME = {
     "RunExplanation": "explaining",
     "RunMetrics": "points.reading",
     "RunStatus": "status",
-    "Selection": "care.deletion",
+    "Selection": "care.deletion_reports",
     "StopReason": "status",
     "Verifier": "care.verifying",
     "aliases": "interface",

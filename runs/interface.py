@@ -13,7 +13,8 @@ from ..lineage.reasons import Explanation
 from ..lineage.withdrawal import Judged
 from ..storage.errors import InvalidInput
 from .care.collecting import Collector
-from .care.deletion import Deletion, Deletions
+from .care.deletion import Deletions
+from .care.deletion_reports import Deletion
 from .care.retention import Retention
 from .comparing import Comparison
 from .composition import shared_freshline

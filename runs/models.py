@@ -11,8 +11,8 @@ run ──1 pipeline_run | experiment_run | … (one detail table per run type, 
  ├──< metric           latest value per name
  ├──< metric_stream    what each attempt has logged until now, in `points/models`
  │     └──< metric_chunk
- └──< run_act          deleted, restored, erased: by whom and why
-chore                  what is done now and then, such as garbage collection
+ └──< run_act          deleted, restored, erased: by whom and why, in `care.models`
+chore                  what is done now and then, such as garbage collection, in `care.models`
 outbox                 what leaves: written with the change that causes it
 backfill               a range of data dates to run, in `backfill_models`
  └──< backfill_date    one of them, with the run that it got
@@ -209,36 +209,6 @@ class Run(SQLModel, table=True):
     """Since when it is deleted: left out of every list, its data unreadable; null again when that is taken back."""
     erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it was deleted for good: what nobody else's record needs is gone from this row and from beside it."""
-
-
-class RunAct(SQLModel, table=True):
-    """What somebody did to a run after its end: never changed, never deleted."""
-
-    __tablename__ = "run_act"
-
-    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
-    number: int = Field(primary_key=True)
-    """1, 2, 3… per run."""
-    kind: str
-    """A `RunActKind`."""
-    actor: str
-    """Who did it."""
-    reason: str
-    """Why; empty when nobody said so."""
-    facts: dict[str, Any] = Field(sa_type=json_type())
-    """What went with it, such as the number of its artifacts."""
-    at: datetime = Field(sa_type=UtcDateTime)
-
-
-class Chore(SQLModel, table=True):
-    """What is done now and then by whoever keeps the store, such as garbage collection: when it was last begun."""
-
-    name: str = Field(primary_key=True)
-    """`gc`."""
-    began_at: datetime = Field(sa_type=UtcDateTime)
-    """Whoever moves this does it: nobody else begins it before the interval has passed."""
-    ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    """When it last came to its end."""
 
 
 class RunEvent(SQLModel, table=True):

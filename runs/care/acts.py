@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ...storage.errors import RunDeleted
 from ...storage.ids import show_run_id
-from ..models import RunAct
+from .models import RunAct
 
 _ACT = RunAct.__table__  # type: ignore[attr-defined]
 

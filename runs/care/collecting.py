@@ -17,9 +17,9 @@ from ...storage import faults, gc
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
 from ...storage.filesystem import ObjectStore
-from ..models import Chore
 from ..store import insert_or_ignore
 from . import erasure
+from .models import Chore
 
 _LOGGER = logging.getLogger(__name__)
 _CHORE = Chore.__table__  # type: ignore[attr-defined]

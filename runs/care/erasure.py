@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlmodel import SQLModel
 
 from ...lineage import removal as versions_removed
 from ...storage import faults, removal
@@ -38,6 +38,7 @@ _EMPTY = {"parameters": {}, "request": {}, "workflow": {}, "metadata": {}, "back
 """What stands in a column that must hold something."""
 _KEPT = frozenset({"run_act", "backfill_date"})
 """Tables beside a run whose rows stay: what was done to it, and that a backfill had it."""
+_BESIDE: WeakKeyDictionary[sa.Engine, tuple[sa.TableClause, ...]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def erase(connection: Connection, run_id: UUID, *, actor: str, reason: str, now:
         return None
     weight = removal.weigh(connection, [run_id])
     artifacts = removal.forget(connection, run_id)
-    for table in _beside():
+    for table in beside(connection):
         connection.execute(sa.delete(table).where(table.c.run_id == run_id))
     is_open = sa.and_(RUN.c.id == run_id, RUN.c.deleted_at.is_not(None), RUN.c.erased_at.is_(None))
     connection.execute(sa.update(RUN).where(is_open).values(**_blank(), erased_at=now))
@@ -100,18 +101,25 @@ def is_sending(connection: Connection, run_id: UUID) -> bool:
     return connection.execute(waits).first() is not None
 
 
-@cache
-def _beside() -> tuple[sa.Table, ...]:
-    """Return every table with rows that belong to one run, those first that refer to others."""
-    from .. import details  # noqa: F401 - the tables of the details must be there
+def beside(connection: Connection) -> tuple[sa.TableClause, ...]:
+    """Return every table of the database with rows that belong to one run, those first that refer to others.
 
-    return tuple(
-        table
-        for table in reversed(SQLModel.metadata.sorted_tables)
-        if table.name not in _KEPT
-        and "run_id" in table.c
-        and any(key.target_fullname == "run.id" for key in table.c.run_id.foreign_keys)
-    )
+    Asked of the database: what a process has imported is not always all there is.
+    """
+    found = _BESIDE.get(connection.engine)
+    if found is None:
+        inspector = sa.inspect(connection)
+        found = _BESIDE[connection.engine] = tuple(
+            sa.table(name, sa.column("run_id", sa.Uuid()))
+            for name, _ in reversed(inspector.get_sorted_table_and_fkc_names())
+            if name is not None
+            and name not in _KEPT
+            and any(
+                key["referred_table"] == "run" and key["constrained_columns"] == ["run_id"]
+                for key in inspector.get_foreign_keys(name)
+            )
+        )
+    return found
 
 
 @cache

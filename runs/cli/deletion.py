@@ -15,7 +15,7 @@ from .output import console, json_option, print_json, table
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..care.deletion import Deletion
+    from ..care.deletion_reports import Deletion
     from ..models import Run
 
 _MOST_SHOWN = 50
@@ -54,7 +54,7 @@ def delete(
     That can be taken back until garbage collection erases them. What others rest on is not deleted.
     """
     from .. import interface
-    from ..care.deletion import Selection
+    from ..care.deletion_reports import Selection
 
     selection = Selection(deployment, before.date() if before is not None else None, status)
     in_bulk = selection != Selection()

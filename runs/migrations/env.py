@@ -6,6 +6,7 @@ from sqlmodel import SQLModel
 from freshline.lineage import models as _lineage  # noqa: F401 - every table must be known
 from freshline.runs import details as _details  # noqa: F401
 from freshline.runs import models as _runs  # noqa: F401
+from freshline.runs.care import models as _care  # noqa: F401
 from freshline.runs.points import models as _points  # noqa: F401
 from freshline.runs.redo import backfill_models as _redo  # noqa: F401
 from freshline.storage import models as _storage  # noqa: F401

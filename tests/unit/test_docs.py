@@ -25,6 +25,7 @@ from freshline.flows.tracking import Track, track
 from freshline.lineage.freshness import parse_policy
 from freshline.lineage.models import Activity, CauseKind, Freshness
 from freshline.runs import author_events, details, events, models
+from freshline.runs.care.models import RunAct
 from freshline.runs.cli import _COMMANDS, cli
 from freshline.runs.details import run_type
 from freshline.runs.gate import Verdict
@@ -115,6 +116,7 @@ def test_sharpe_ratios_on_shipped_prices_come_with_the_caveat(page: Path) -> Non
         ("Activity", Activity),
         ("Causes", CauseKind),
         ("Triggers", words.Trigger),
+        ("Removals", words.Removal),
     ],
 )
 def test_words_list_every_member_and_no_other(heading: str, vocabulary: Any) -> None:
@@ -208,6 +210,7 @@ def test_record_page_lists_every_field_of_a_detail() -> None:
         ("Inputs", models.RunInput),
         ("Metrics", models.Metric),
         ("Waits", models.RunDependency),
+        ("Acts", RunAct),
     ],
 )
 def test_record_page_lists_every_column_beside_a_run(heading: str, table: Any) -> None:

@@ -14,10 +14,12 @@ import sqlalchemy as sa
 
 from freshline.lineage.models import Alias, Deployment, DeploymentState, Version, VersionInput
 from freshline.runs.care.collecting import Collected, Collector
-from freshline.runs.care.deletion import Deletions, Selection
+from freshline.runs.care.deletion import Deletions
+from freshline.runs.care.deletion_reports import Selection
+from freshline.runs.care.models import Chore
 from freshline.runs.care.retention import Retention
 from freshline.runs.curation import Curation
-from freshline.runs.models import Chore, Run, RunInput
+from freshline.runs.models import Run, RunInput
 from freshline.storage import gc
 from freshline.storage.artifacts import ArtifactRecord, insert_artifacts
 from freshline.storage.database import Database

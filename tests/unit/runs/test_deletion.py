@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from freshline.lineage import questions
 from freshline.runs.care import acts, erasure
-from freshline.runs.care.deletion import Deletions, Selection
+from freshline.runs.care.deletion import Deletions
+from freshline.runs.care.deletion_reports import Selection
 from freshline.runs.curation import Curation
 from freshline.runs.models import Run, RunEvent
 from freshline.storage.errors import Conflict, DataRemoved, IdempotencyConflict, InvalidInput, NotFound, RunDeleted
@@ -286,9 +287,10 @@ def test_erased_run_leaves_who_it_was_and_nothing_of_what_it_was_given_or_wrote(
     assert deletions.erase(run.id) == []
 
 
-def test_every_table_beside_a_run_is_emptied_by_an_erasure():
+def test_every_table_beside_a_run_is_emptied_by_an_erasure(database):
     """A table that is added later is found; what stays is named here."""
-    names = {table.name for table in erasure._beside()}
+    with database.read() as connection:
+        names = {table.name for table in erasure.beside(connection)}
     assert {"run_event", "step", "run_usage", "run_message", "checkpoint", "metric", "run_input"} <= names
     assert {"outbox", "pipeline_run", "backtest_run"} <= names
     assert names.isdisjoint({"run", "run_act", "backfill_date", "version"})
