@@ -200,6 +200,8 @@ _BY_RUN = (
     sa.select(_PUBLISHED.c.id)
     .join(_ITS, _ITS.c.id == _PUBLISHED.c.deployment_id)
     .where(_PUBLISHED.c.run_id == sa.bindparam("run_id"), _ITS.c.tenant_id == sa.bindparam("tenant_id"))
+    # What a deleted run published is found by its number only.
+    .where(_PUBLISHED.c.removal.is_distinct_from(sa.literal_column(f"'{Removal.DELETION}'")))
 )
 _OF_RUN = Statement(lambda _: _BY_RUN)
 

@@ -30,10 +30,19 @@ from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
 from freshline.storage.models import Artifact, ArtifactObject, StoredObject
 from freshline.storage.parquet import write_table
+from tests.databases import new_database_url
 from tests.factories import START
 
 DAY = timedelta(days=1)
 on_and_off = pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
+
+on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request, tmp_path):
+    """SQLite, but for the tests that say that they run on both."""
+    return new_database_url(request, tmp_path)
 
 
 @pytest.fixture
@@ -99,6 +108,7 @@ def test_collection_of_an_empty_store_does_nothing(collector):
     assert collector.collect(DAY) == Collected(0, 0, 0, 0, 0)
 
 
+@on_both
 def test_deleted_run_goes_for_good_when_its_grace_has_passed(world, collector):
     run = world.run_through("refresh/prices", 1)
     world.run_through("refresh/prices", 2)
@@ -147,6 +157,7 @@ def test_restoring_after_the_sweep_is_refused_and_nothing_is_named_that_is_gone(
     assert lost(world.database, world.objects) == set()
 
 
+@on_both
 def test_erasing_and_restoring_at_once_end_in_one_of_the_two(world):
     runs = [world.run_through("refresh/prices", number) for number in range(5)][:-1]
     deletions = Deletions(world.database)
@@ -175,6 +186,7 @@ def test_erasing_and_restoring_at_once_end_in_one_of_the_two(world):
 # In its turn.
 
 
+@on_both
 def test_collection_without_being_asked_comes_once_in_an_interval(world, collector):
     due = partial(collector.collect_when_due, DAY, every=DAY)
     assert due() is None  # it begins to count
@@ -211,6 +223,7 @@ def store(database_url, tmp_path):
     made.database.dispose()
 
 
+@on_both
 @on_and_off
 def test_sweep_against_a_new_reference(store, is_on):
     """A writer takes an object up between its mark and its deletion; without the second look it would be lost."""
@@ -226,6 +239,7 @@ def test_sweep_against_a_new_reference(store, is_on):
     assert lost(store.database, store.objects) == (set() if is_on else {stored.name})
 
 
+@on_both
 @on_and_off
 def test_new_reference_against_a_sweep(store, is_on):
     """A sweep has decided when a writer, who found the object and uploaded nothing, records it."""
@@ -269,6 +283,7 @@ def kill_a_collection(store, point, occurrence):
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True)
 def test_collection_whose_process_was_killed_is_finished_by_the_next_one(store):
     for number in range(4):
         save_file(store.objects, b"%d" % number)
@@ -283,6 +298,7 @@ def test_collection_whose_process_was_killed_is_finished_by_the_next_one(store):
     assert [item.name for item in store.objects.list()] == [kept.name]
 
 
+@on_both
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["gc.adopted", "gc.condemned", "sweep.decided"])
 def test_collection_killed_at_any_other_point_is_finished_too(store, point):
@@ -399,12 +415,14 @@ def with_rules_everywhere(world):
     return world
 
 
+@on_both
 def test_no_history_loses_an_object_that_a_readable_record_names(world):
-    play(with_rules_everywhere(world), seed=1, steps=60)
+    play(with_rules_everywhere(world), seed=1, steps=50)
 
 
+@on_both
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_no_long_history_loses_an_object_that_a_readable_record_names(world):
-    for seed in range(2, 22):
-        play(with_rules_everywhere(world), seed=seed, steps=200)
+    for seed in range(2, 12):
+        play(with_rules_everywhere(world), seed=seed, steps=100)

@@ -14,8 +14,17 @@ from freshline.runs.models import Run, RunEvent
 from freshline.storage.errors import Conflict, DataRemoved, IdempotencyConflict, InvalidInput, NotFound, RunDeleted
 from freshline.storage.ids import new_id, show_run_id
 from freshline.storage.models import Artifact, ArtifactObject
+from tests.databases import new_database_url
 
 RUN = Run.__table__
+
+on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request, tmp_path):
+    """SQLite, but for the tests that say that they run on both."""
+    return new_database_url(request, tmp_path)
 
 
 @pytest.fixture
@@ -83,6 +92,7 @@ def test_run_that_has_not_ended_is_not_deleted(world, deletions):
 # Softly.
 
 
+@on_both
 def test_deleted_run_is_left_out_and_said_to_be_deleted_when_asked_for(world, deletions):
     run, newer = older_and_newer(world)
     (doomed,) = deletions.delete(run.id, reason="a wrong feed", actor="ann").runs
@@ -146,6 +156,7 @@ def test_deleted_version_gets_no_alias(world, deletions):
         Curation(world.database).set_alias("refresh/prices@v1", "champion")
 
 
+@on_both
 def test_version_that_was_read_is_not_deleted_alone(world, deletions):
     prices, signal = read_by_a_signal(world)
     with pytest.raises(Conflict, match="refresh/momentum@v1 read it"):
@@ -163,6 +174,7 @@ def test_cascade_that_meets_a_current_version_deletes_nothing(world, deletions):
     assert deletions.deleted() == []
 
 
+@on_both
 def test_version_that_a_run_under_way_has_pinned_is_not_deleted(world, deletions):
     prices = world.run_through("refresh/prices", 1)
     world.start(world.service.submit("refresh/momentum"))
@@ -178,6 +190,8 @@ def test_deleted_reader_is_no_consumer_any_more(world, deletions):
     with world.database.read() as connection:
         version = questions.version_named(connection, "refresh/prices@v1", tenant_id="default")
         assert questions.consumers_of(connection, version) == []
+        with pytest.raises(NotFound, match="version published by"):
+            questions.version_named(connection, signal.id, tenant_id="default")
     deletions.delete(prices.id)
 
 
@@ -190,6 +204,7 @@ def test_deletion_changes_no_freshness(world, deletions):
     assert world.graph.freshness() == before
 
 
+@on_both
 def test_key_of_a_deleted_run_stays_taken_until_it_is_erased(world, deletions):
     run = world.run_through("refresh/prices", 1, idempotency_key="k")
     world.run_through("refresh/prices", 2)
@@ -203,6 +218,7 @@ def test_key_of_a_deleted_run_stays_taken_until_it_is_erased(world, deletions):
 # In bulk.
 
 
+@on_both
 def test_bulk_deletion_takes_what_is_selected_and_says_what_stays(world, deletions):
     prices, signal = read_by_a_signal(world)
     failed = world.start(world.service.submit("refresh/prices"))
@@ -240,6 +256,7 @@ def test_restored_run_is_as_it_was(world, deletions):
     assert told == [("deleted", "ann", "by mistake"), ("restored", "bob", "it was right")]
 
 
+@on_both
 def test_restored_version_becomes_current_when_a_later_one_was_withdrawn_meanwhile(world, deletions):
     world.run_through("refresh/prices", 0)
     second = world.run_through("refresh/prices", 1)
@@ -252,6 +269,7 @@ def test_restored_version_becomes_current_when_a_later_one_was_withdrawn_meanwhi
     assert status.version == 2
 
 
+@on_both
 def test_run_is_not_restored_without_what_it_read(world, deletions):
     prices, signal = read_by_a_signal(world)
     deletions.delete(prices.id, cascade=True)
@@ -263,6 +281,7 @@ def test_run_is_not_restored_without_what_it_read(world, deletions):
 # For good.
 
 
+@on_both
 def test_erased_run_leaves_who_it_was_and_nothing_of_what_it_was_given_or_wrote(world, deletions):
     run, _ = older_and_newer(world)
     world.pass_time(timedelta(days=1))
@@ -287,6 +306,7 @@ def test_erased_run_leaves_who_it_was_and_nothing_of_what_it_was_given_or_wrote(
     assert deletions.erase(run.id) == []
 
 
+@on_both
 def test_every_table_beside_a_run_is_emptied_by_an_erasure(database):
     """A table that is added later is found; what stays is named here."""
     with database.read() as connection:
@@ -335,38 +355,40 @@ def test_lineage_of_others_does_not_dangle_when_an_input_is_erased(world, deleti
 # The database's own guards.
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
+def refuse(world, run_id, values, message):
+    """The database itself refuses this change."""
+    with pytest.raises(sa.exc.DBAPIError, match=message), world.database.transaction() as connection:
+        connection.execute(sa.update(RUN).where(RUN.c.id == run_id).values(**values))
+
+
+@on_both
+def test_database_lets_nothing_of_a_deleted_run_change_but_its_deletion(world, deletions):
+    run, _ = older_and_newer(world)
+    deletions.delete(run.id)
+    for values in (
         {"status": "failed"},
         {"parameters": {"a": 1}},
         {"deleted_at": None, "error_message": "changed"},
         {"erased_at": None, "deleted_at": None, "tags": ["x"]},
-    ],
-)
-def test_database_lets_nothing_of_a_deleted_run_change_but_its_deletion(world, deletions, values):
-    run, _ = older_and_newer(world)
-    deletions.delete(run.id)
-    with (
-        pytest.raises(sa.exc.DBAPIError, match="a run that has ended does not change"),
-        world.database.transaction() as connection,
     ):
-        connection.execute(sa.update(RUN).where(RUN.c.id == run.id).values(**values))
+        refuse(world, run.id, values, "a run that has ended does not change")
 
 
-@pytest.mark.parametrize("name", ["deployment_id", "version_id", "flow_run_id", "actor", "created_at"])
-def test_database_lets_an_erasure_change_nothing_that_others_need(world, deletions, name):
+@on_both
+def test_database_lets_an_erasure_change_nothing_that_others_need(world, deletions):
     run, newer = older_and_newer(world)
     deletions.delete(run.id)
-    other = {"actor": "eve", "created_at": world.moment + timedelta(days=9), "version_id": newer.version_id}
-    values = {"erased_at": world.moment, name: other.get(name, new_id())}
-    with (
-        pytest.raises(sa.exc.DBAPIError, match="a run that has ended does not change"),
-        world.database.transaction() as connection,
-    ):
-        connection.execute(sa.update(RUN).where(RUN.c.id == run.id).values(**values))
+    for name, value in {
+        "actor": "eve",
+        "created_at": world.moment + timedelta(days=9),
+        "version_id": newer.version_id,
+        "deployment_id": newer.id,
+        "flow_run_id": newer.id,
+    }.items():
+        refuse(world, run.id, {"erased_at": world.moment, name: value}, "a run that has ended does not change")
 
 
+@on_both
 def test_database_erases_no_run_that_is_not_deleted_and_deletes_none_that_is_under_way(world):
     run, _ = older_and_newer(world)
     active = world.service.submit("refresh/prices")
@@ -375,10 +397,10 @@ def test_database_erases_no_run_that_is_not_deleted_and_deletes_none_that_is_und
         (active.id, {"deleted_at": world.moment}, "has not ended is not deleted"),
         (active.id, {"erased_at": world.moment}, "has not ended is not deleted"),
     ):
-        with pytest.raises(sa.exc.DBAPIError, match=message), world.database.transaction() as connection:
-            connection.execute(sa.update(RUN).where(RUN.c.id == run_id).values(**values))
+        refuse(world, run_id, values, message)
 
 
+@on_both
 def test_acts_on_a_run_stay_recorded(world, deletions):
     run, _ = older_and_newer(world)
     deletions.delete(run.id)

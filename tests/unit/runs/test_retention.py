@@ -19,9 +19,18 @@ from freshline.storage.database import Database
 from freshline.storage.errors import DataRemoved, NotFound, ObjectMissing
 from freshline.storage.faults import Guard, switched_off, watched
 from freshline.storage.parquet import read_table
+from tests.databases import new_database_url
 
 DEPLOYMENT = Deployment.__table__
 DAY = timedelta(days=1)
+
+on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request, tmp_path):
+    """SQLite, but for the tests that say that they run on both."""
+    return new_database_url(request, tmp_path)
 
 
 def with_rules(world, **rules):
@@ -77,6 +86,7 @@ def test_rule_keeps_the_young_and_the_last_and_says_why(world):
     assert last.freed_bytes == last.size_bytes > 0
 
 
+@on_both
 def test_current_aliased_and_labelled_versions_stay(world):
     prices(world, 1, 2, 3, 4, 5)
     curation = Curation(world.database)
@@ -92,6 +102,7 @@ def test_current_aliased_and_labelled_versions_stay(world):
     assert names(planned.removed) == ["refresh/prices@v5", "refresh/prices@v3"]
 
 
+@on_both
 def test_what_a_kept_run_read_stays_down_to_the_sources(world):
     """book v1 read momentum v1 and prices v1; it is kept only because it has an alias."""
     for content in (1, 2):
@@ -110,6 +121,7 @@ def test_what_a_kept_run_read_stays_down_to_the_sources(world):
     assert why["refresh/momentum@v1"] == "backtest/book@v1 read it"
 
 
+@on_both
 def test_what_a_run_under_way_has_pinned_stays(world):
     prices(world, 1)
     world.start(world.service.submit("refresh/momentum"))
@@ -119,6 +131,7 @@ def test_what_a_run_under_way_has_pinned_stays(world):
     assert any("is under way and reads it" in one.reason for one in planned.kept)
 
 
+@on_both
 def test_applied_retention_takes_the_data_and_leaves_the_records(world):
     first, second = prices(world, 1, 2)
     before = world.graph.freshness(), world.queries.status()
@@ -140,6 +153,7 @@ def test_applied_retention_takes_the_data_and_leaves_the_records(world):
     assert world.queries.report(second.id).artifacts[0].removed_reason is None
 
 
+@on_both
 def test_objects_that_others_share_are_not_counted_as_freed_and_not_deleted(world):
     prices(world, 1, 2, 1)  # v1 and v3 are the same bytes
     keeper = with_rules(world, prices={"keep_days": 0})
@@ -217,6 +231,7 @@ def _apply_until_killed(url, now, point, occurrence):
         Retention(Database(url, clock=lambda: now)).apply()
 
 
+@on_both
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("point", "left"), [("retention.batch", 2), ("retention.removed", 2), ("retention.committed", 1)]
@@ -235,6 +250,7 @@ def test_retention_whose_process_was_killed_goes_on(world, point, left):
     assert len(keeper.apply().holdings) == left
 
 
+@on_both
 @pytest.mark.parametrize("is_on", [True, False], ids=["on", "off"])
 def test_version_that_gets_an_alias_after_the_plan_stays(world, is_on):
     """Without the second look under the lock, the alias would name what cannot be read."""
@@ -248,6 +264,7 @@ def test_version_that_gets_an_alias_after_the_plan_stays(world, is_on):
     assert can_read(world, "refresh/prices@champion") == is_on
 
 
+@on_both
 def test_alias_that_waits_for_retention_finds_the_data_gone(world):
     """Retention holds the version's lock: whoever names it meanwhile is told, and names nothing that is gone."""
     prices(world, 1, 2)
@@ -271,6 +288,7 @@ def test_alias_that_waits_for_retention_finds_the_data_gone(world):
     assert "has no data any more" in told[0]
 
 
+@on_both
 def test_reader_of_a_version_that_is_removed_while_it_reads_gets_its_rows_or_an_error(world):
     """Within the grace period it reads on undisturbed; behind it the object is gone, and that is said."""
     prices(world, 1, 2)

@@ -17,8 +17,17 @@ from freshline.storage.files import save_file
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.models import StoredObject
 from freshline.storage.parquet import write_table
+from tests.databases import new_database_url
 
 OBJECT = StoredObject.__table__
+
+on_both = pytest.mark.parametrize("database_url", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request, tmp_path):
+    """SQLite, but for the tests that say that they run on both."""
+    return new_database_url(request, tmp_path)
 
 
 @pytest.fixture
@@ -61,6 +70,7 @@ def test_verification_of_what_there_is_not_says_so(world, verifier):
         verifier.verify(f"run-{runs[0].id}")
 
 
+@on_both
 def test_whole_store_is_found_whole_and_that_is_recorded(world, verifier):
     _, names = written(world, 1, 2)
     told = []
@@ -72,6 +82,7 @@ def test_whole_store_is_found_whole_and_that_is_recorded(world, verifier):
     assert rows == [(world.moment, None)] * 2
 
 
+@on_both
 @pytest.mark.parametrize(
     ("spoil", "how", "fact"),
     [
@@ -109,6 +120,7 @@ def test_version_and_run_name_the_same_objects(world, verifier):
     assert by_version.objects == 1
 
 
+@on_both
 def test_verification_goes_on_behind_an_object(world, verifier, monkeypatch):
     monkeypatch.setattr(verifying, "_BATCH", 2)
     _, names = written(world, 1, 2, 3)
