@@ -4,6 +4,7 @@ import pytest
 
 from freshline.deployments.document import read_document
 from freshline.deployments.retention import RetentionRule, parse_retention, read_defaults, rule_for
+from freshline.runs.register import declared_of
 from freshline.storage.errors import CatalogError, InvalidInput
 from freshline.storage.words import DeploymentKind
 
@@ -58,3 +59,45 @@ def test_own_rule_counts_before_that_of_the_kind_and_the_default():
 def test_rule_is_said_in_words():
     assert RetentionRule(30, 5).sentence() == "30 days, the last 5"
     assert parse_retention({"keep_last": 5}).sentence() == "the last 5"
+
+
+def test_rule_reaches_what_is_registered_and_changes_no_declaration(project):
+    written = """
+        retention: {backtest: {keep_last: 5}, default: {keep_days: 90}}
+        resources:
+          - {external: true, name: vendor, kind: dataset, retention: forever}
+        deployments:
+          - name: prices
+            entrypoint: MODULE.py:refresh
+            resource: {name: prices, kind: dataset, runs: refresh, retention: {keep_days: 3}}
+          - name: book
+            entrypoint: MODULE.py:backtest
+            resource: {name: book, kind: backtest, runs: backtest}
+    """
+    project.write_yaml(written)
+    before = project.load()
+    declared = {spec.key: declared_of(spec, None).retention for spec in before.deployments}
+    assert declared == {
+        "refresh/vendor": None,
+        "refresh/prices": {"keep_days": 3},
+        "backtest/book": {"keep_last": 5},
+    }
+    project.write_yaml(written.replace("keep_days: 3", "keep_days: 4").replace("keep_last: 5", "keep_last: 6"))
+    digests = [[spec.declaration_digest for spec in one.deployments] for one in (before, project.load())]
+    assert digests[0] == digests[1]
+
+
+def test_rule_of_a_block_that_cannot_be_used_names_deployment_and_line(project):
+    project.write_deployments(
+        """
+        name: prices
+        entrypoint: MODULE.py:refresh
+        resource:
+          name: prices
+          kind: dataset
+          runs: refresh
+          retention: {keep_days: soon}
+        """
+    )
+    with pytest.raises(CatalogError, match=r"line 8, deployment 'prices': `keep_days` is 'soon'"):
+        project.load()
