@@ -180,6 +180,6 @@ def _check_inputs(connection: Connection, original: Row[Any]) -> None:
         named.setdefault(base.run_id, f"{key}@v{base.number}")
     for run_id, artifact in sorted(replays.collected(connection, named).items()):
         raise InvalidInput(
-            f"{shown} read {named[run_id]}, whose {artifact!r} was deleted by garbage collection: "
+            f"{shown} read {named[run_id]}, whose {artifact!r} is gone (retention or a deletion took it): "
             "it cannot be read again"
         )

@@ -210,7 +210,7 @@ def test_replay_whose_input_was_collected_is_refused(world):
     prices = world.run_through("refresh/prices")
     original = world.run_through("refresh/momentum", content=2)
     collect(world, prices)
-    with pytest.raises(InvalidInput, match="read refresh/prices@v1, whose 'data' was deleted by garbage collection"):
+    with pytest.raises(InvalidInput, match=r"read refresh/prices@v1, whose 'data' is gone \(retention"):
         replays(world).replay(original.id)
 
 
@@ -340,7 +340,7 @@ def test_comparison_of_tables_that_are_gone_says_why_columns_are_missing(world):
     collect(world, original)
     found = compare_replay(world.database, world.objects, replay.id)
     assert (found.outputs[0].table, found.is_equal) == (None, False)
-    assert "garbage collection" in found.outputs[0].note
+    assert "its rows are gone" in found.outputs[0].note
 
 
 def test_comparison_of_what_is_no_replay_or_has_not_completed_is_refused(world):
