@@ -255,9 +255,9 @@ class Verifier:
         return found
 
     def _targets(self, run_id: UUID, artifact: ArtifactRecord) -> Iterator[_Target]:
-        stored = artifact.stored_table() if isinstance(artifact.stored, StoredTable) else artifact.stored_file()
+        stored = artifact.stored_table() if isinstance(artifact.stored, StoredTable) else artifact.stored_content()
         at = store_of(self.objects, stored)
-        for part in stored.fragments if isinstance(stored, StoredTable) else [stored]:
+        for part in artifact.objects:
             of = None if stored.root is None else (run_id, artifact.name)
             yield _Target(part.name, part.sha256, part.size_bytes, at, of)
 
