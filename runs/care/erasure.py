@@ -109,16 +109,17 @@ def beside(connection: Connection) -> tuple[sa.TableClause, ...]:
     found = _BESIDE.get(connection.engine)
     if found is None:
         inspector = sa.inspect(connection)
-        found = _BESIDE[connection.engine] = tuple(
-            sa.table(name, sa.column("run_id", sa.Uuid()))
-            for name, _ in reversed(inspector.get_sorted_table_and_fkc_names())
-            if name is not None
-            and name not in _KEPT
-            and any(
-                key["referred_table"] == "run" and key["constrained_columns"] == ["run_id"]
-                for key in inspector.get_foreign_keys(name)
-            )
-        )
+        names = {"run"}
+        ordered: list[sa.TableClause] = []
+        for name, _ in inspector.get_sorted_table_and_fkc_names():
+            if name is None or name in _KEPT:
+                continue
+            keys = inspector.get_foreign_keys(name)
+            # Directly, or by what belongs to the run itself.
+            if any(key["referred_table"] in names and key["constrained_columns"][0] == "run_id" for key in keys):
+                names.add(name)
+                ordered.append(sa.table(name, sa.column("run_id", sa.Uuid())))
+        found = _BESIDE[connection.engine] = tuple(reversed(ordered))
     return found
 
 

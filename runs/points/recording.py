@@ -43,7 +43,8 @@ class PointRecording:
 
         Raises:
             NotFound: there is no such run.
-            Conflict: no attempt of this run has drawn this fence, or the run has ended more than seven days ago.
+            Conflict: no attempt of this run has drawn this fence, the run has ended more than seven days ago, or it was
+                deleted for good.
         """
 
         def work(connection: Connection) -> int:
@@ -73,6 +74,8 @@ def _check_sender(connection: Connection, run_id: UUID, fence: int, *, now: date
     if store.change(connection, run_id, actor="worker", now=now, held_fence=fence, brief=True) is not None:
         return True
     run = store.get_run(connection, run_id, lock=True)
+    if run.erased_at is not None:
+        raise Conflict(f"{show_run_id(run_id)} was deleted for good: its points are not taken any more")
     is_known = run.fence == fence or fence in _fences(connection, run_id)
     if not is_known and faults.is_on(faults.Guard.POINT_FENCE):
         raise Conflict(f"no attempt of {show_run_id(run_id)} has drawn the fence {fence}: its points are not taken")

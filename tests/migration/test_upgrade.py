@@ -162,7 +162,7 @@ def old(request, tmp_path):
 
 
 def lasting(triggers):
-    """Triggers that no revision changes; of the one on SQLite that lets a deletion through since 0006, its name."""
+    """Triggers that no revision changes; of the one on SQLite that lets a deletion through since 0007, its name."""
     return {("run_is_final",) if trigger[0] == "run_is_final" else trigger for trigger in triggers}
 
 

@@ -312,6 +312,7 @@ def test_every_table_beside_a_run_is_emptied_by_an_erasure(database):
     with database.read() as connection:
         names = {table.name for table in erasure.beside(connection)}
     assert {"run_event", "step", "run_usage", "run_message", "checkpoint", "metric", "run_input"} <= names
+    assert {"metric_stream", "metric_chunk"} <= names
     assert {"outbox", "pipeline_run", "backtest_run"} <= names
     assert names.isdisjoint({"run", "run_act", "backfill_date", "version"})
 

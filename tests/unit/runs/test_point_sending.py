@@ -22,6 +22,7 @@ from freshline.flows import sending
 from freshline.flows.sending import PointSender
 from freshline.runs import composition
 from freshline.runs.background import Background
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.composition import Freshline
 from freshline.runs.points import spool as spool_module
 from freshline.runs.points.chunks import MOST_POINTS, Chunk
@@ -389,6 +390,24 @@ def test_spool_of_a_run_that_ended_long_ago_is_set_aside(attempt, caplog):
     assert attempt.series() == []
 
 
+def test_run_that_is_deleted_for_good_leaves_no_values_and_takes_none(attempt, caplog):
+    attempt.log(1.0)
+    attempt.sender.spool()
+    assert attempt.sender.send()
+    attempt.log(2.0)
+    attempt.sender.spool()
+    attempt.die()
+    attempt.world.port.fail(attempt.run.id, attempt.claim.run.fence, ValueError("x"), "x", will_retry=False)
+    attempt.world.dispatch()
+    deletions = Deletions(attempt.world.database)
+    deletions.delete(attempt.run.id)
+    assert len(deletions.erase(attempt.run.id)) == 1
+    assert PointRecording(attempt.world.database).chunks(attempt.run.id) == []
+    assert attempt.send_left_behind() == 0
+    assert "was deleted for good: its points are not taken any more" in caplog.text
+    assert PointRecording(attempt.world.database).chunks(attempt.run.id) == []
+
+
 def test_spool_of_a_completed_run_changes_nothing_of_what_it_has(attempt):
     attempt.log(1.0, 2.0)
     attempt.sender.spool()
@@ -479,6 +498,7 @@ from uuid import UUID
 from freshline.flows.sending import PointSender
 from freshline.runs import composition
 from freshline.runs.background import Background
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.composition import Freshline
 from freshline.runs.points.spool import Spools
 

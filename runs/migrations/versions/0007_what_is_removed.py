@@ -47,8 +47,8 @@ _ENDED = "a run that has ended does not change"
 _UNDER_WAY = "a run that has not ended is not deleted"
 _ACTS = "what was done to a run stays recorded"
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
