@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .artifacts import ArtifactRecord
+    from .compaction import compact
     from .database import Database
+    from .deleting import delete_rows
     from .digest import LogicalDigest, TableDigest
     from .files import download_file, open_file, save_file
     from .filesystem import ObjectStore
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .reading import WithdrawnVersion, contents, download, fragment_paths, open, read, scan
     from .settings import Settings, load_settings
     from .stored import StoredFile, StoredFolder, StoredTable
+    from .upserting import upsert_table
 
 __all__ = [
     "ArtifactRecord",
@@ -30,7 +33,9 @@ __all__ = [
     "StoredTable",
     "TableDigest",
     "WithdrawnVersion",
+    "compact",
     "contents",
+    "delete_rows",
     "download",
     "download_file",
     "download_folder",
@@ -44,6 +49,7 @@ __all__ = [
     "save_folder",
     "scan",
     "to_pandas",
+    "upsert_table",
     "write_table",
 ]
 
@@ -58,7 +64,9 @@ _MODULES = {
     "StoredTable": "stored",
     "TableDigest": "digest",
     "WithdrawnVersion": "reading",
+    "compact": "compaction",
     "contents": "reading",
+    "delete_rows": "deleting",
     "download": "reading",
     "download_file": "files",
     "download_folder": "folders",
@@ -72,6 +80,7 @@ _MODULES = {
     "save_folder": "folders",
     "scan": "reading",
     "to_pandas": "parquet",
+    "upsert_table": "upserting",
     "write_table": "parquet",
 }
 

@@ -73,6 +73,8 @@ def restore_columns(table: pa.Table, schema: pa.Schema, categories: Mapping[str,
         column = table.column(field.name)
         if pa.types.is_dictionary(field.type):
             column = _encoded(column, field.type, categories.get(field.name))
+        elif pa.types.is_run_end_encoded(field.type):
+            column = _runs(column, field.type)
         elif column.type != field.type:
             column = column.cast(field.type)
         columns.append(column)
@@ -90,6 +92,17 @@ def _encoded(column: pa.ChunkedArray, kind: pa.DictionaryType, text: str | None)
         kind = pa.dictionary(indices.type, kind.value_type, kind.ordered)
     values = values.cast(kind.value_type)
     chunks = [pa.DictionaryArray.from_arrays(chunk, values, ordered=kind.ordered) for chunk in indices.chunks]
+    return pa.chunked_array(chunks, type=kind)
+
+
+def _runs(column: pa.ChunkedArray, kind: pa.RunEndEncodedType) -> pa.ChunkedArray:
+    most = 2 ** (kind.run_end_type.bit_width - 1) - 1  # what the type of the ends counts in one chunk
+    chunks = []
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), most):
+            encoded = pc.run_end_encode(chunk.slice(start, most), run_end_type=kind.run_end_type)
+            values = encoded.values.cast(kind.value_type)
+            chunks.append(pa.RunEndEncodedArray.from_arrays(encoded.run_ends, values))
     return pa.chunked_array(chunks, type=kind)
 
 

@@ -27,7 +27,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,16 +67,19 @@ class TableDigest:
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
 
-    @classmethod
-    def resume(cls, schema: pa.Schema, full_blocks: Sequence[str]) -> Self:
-        """Go on after blocks that are known: feed next what follows their rows.
+    @property
+    def rows(self) -> int:
+        """How many rows it has taken."""
+        return len(self._blocks) * BLOCK_ROWS + self._pending_rows
+
+    def take(self, full_blocks: Sequence[str]) -> None:
+        """Take the next rows as blocks that are known and full; those before must have filled theirs.
 
         A table of n rows that is appended to keeps its first n // 65,536 blocks; its last n % 65,536 rows are fed
         again, then the new rows.
         """
-        digest = cls(schema)
-        digest._blocks = list(full_blocks)
-        return digest
+        assert not self._pending_rows, "a block begins in the middle of another"
+        self._blocks.extend(full_blocks)
 
     def update(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Take the next rows.
@@ -98,13 +101,12 @@ class TableDigest:
     def result(self) -> LogicalDigest:
         """Return the digest of all rows so far; more may follow."""
         blocks = list(self._blocks)
-        rows = len(blocks) * BLOCK_ROWS + self._pending_rows
         if self._pending_rows:
             blocks.append(self._digest_of(self._pending))
         schema = schema_types(self._plain)
-        parts = [_FORMAT, json.dumps(schema, ensure_ascii=True, separators=(",", ":")), str(rows), *blocks]
+        parts = [_FORMAT, json.dumps(schema, ensure_ascii=True, separators=(",", ":")), str(self.rows), *blocks]
         sha256 = hashlib.sha256("".join(f"{part}\n" for part in parts).encode("ascii")).hexdigest()
-        return LogicalDigest(sha256, rows, tuple(blocks), schema)
+        return LogicalDigest(sha256, self.rows, tuple(blocks), schema)
 
     def _digest_of(self, batches: list[pa.RecordBatch]) -> str:
         block = hashlib.sha256()

@@ -1,7 +1,7 @@
-"""One Parquet object: writing it, and reading it so that damage is an error and never other data.
+"""One Parquet object: reading it so that damage is an error and never other data.
 
-Owns how Parquet is written (zstd, row groups sized for scanning, a checksum on each page) and how bytes are checked.
-Knows no table: what fragments mean together is in `parquet`.
+Owns how bytes are checked; how they are written is in `encoding`. Knows no table: what fragments mean together is in
+`parquet`.
 
 Two ways to read, two guarantees. A whole fragment is checked against its sha256 before a byte of it is decoded: that
 reads every byte of the object. Reading some columns or rows of it checks the size of the object, the sha256 of its
@@ -10,9 +10,9 @@ footer, which says where everything lies, and the CRC-32 of each page that is de
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,48 +23,15 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from .digest import file_sha256
-from .errors import ArtifactError, FreshlineError, NotStorable
+from .errors import ArtifactError, FreshlineError
 from .filesystem import ObjectStore
 from .stored import Fragment, object_name
 
-ROW_GROUP_ROWS = 131_072
-_ROW_GROUP_BYTES = 64 * 1024 * 1024
-_FRAGMENT_BYTES = 256 * 1024 * 1024
 _FOOTER_END_BYTES = 8  # the length of the footer and the letters PAR1
 _SMALL_BYTES = 1024 * 1024  # read as a whole: that takes fewer requests than choosing
 _READS_AT_ONCE = 8
 
 T = TypeVar("T")
-
-
-def write_fragments(
-    store: ObjectStore, tables: Iterable[pa.Table], schema: pa.Schema, directory: Path
-) -> Iterator[Fragment]:
-    """Write each table as a row group, and yield a fragment whenever 256 MiB of Parquet are full, and at the end.
-
-    Raises:
-        NotStorable: Parquet refuses a value.
-        ArtifactError: the object store cannot be written.
-    """
-    path = directory / "fragment.parquet"
-    writer: pq.ParquetWriter | None = None
-    rows = 0
-    try:
-        for table in tables:
-            with _writing(store):
-                writer = writer or _open_writer(path, schema)
-                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
-            rows += table.num_rows
-            if path.stat().st_size >= _FRAGMENT_BYTES:
-                yield _close_and_put(store, writer, path, rows)
-                writer, rows = None, 0
-        if writer is not None:
-            yield _close_and_put(store, writer, path, rows)
-            writer = None
-    finally:
-        if writer is not None:
-            with suppress(OSError, pa.ArrowException):  # the file goes with its directory
-                writer.close()
 
 
 def describe_fragment(path: Path, *, rows: int, name: str | None = None) -> Fragment:
@@ -85,27 +52,6 @@ def describe_fragment(path: Path, *, rows: int, name: str | None = None) -> Frag
     )
 
 
-def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Cut a stream into tables of one row group each: 131,072 rows, or 64 MiB in memory."""
-    held: list[pa.RecordBatch] = []
-    rows = size_bytes = 0
-    for batch in batches:
-        rest = batch
-        while rest.num_rows:
-            row_bytes = max(1, rest.nbytes // rest.num_rows)
-            fitting = max(1, (_ROW_GROUP_BYTES - size_bytes) // row_bytes)
-            part = rest.slice(0, min(ROW_GROUP_ROWS - rows, fitting))
-            rest = rest.slice(part.num_rows)
-            held.append(part)
-            rows += part.num_rows
-            size_bytes += part.nbytes
-            if rows == ROW_GROUP_ROWS or size_bytes >= _ROW_GROUP_BYTES:
-                yield pa.Table.from_batches(held, schema=schema)
-                held, rows, size_bytes = [], 0, 0
-    if held:
-        yield pa.Table.from_batches(held, schema=schema)
-
-
 def read_whole(store: ObjectStore, fragments: Sequence[Fragment]) -> list[pa.Table]:
     """Return all rows of each fragment, every byte checked; several are read at once.
 
@@ -116,17 +62,38 @@ def read_whole(store: ObjectStore, fragments: Sequence[Fragment]) -> list[pa.Tab
     return _at_once(partial(_read_whole, store), fragments)
 
 
-def read_tail(store: ObjectStore, fragments: Sequence[Fragment], rows: int) -> list[pa.Table]:
-    """Return the last rows of a table that ends with these fragments, decoding little more; errors as `read_whole`."""
-    needed: list[Fragment] = []
-    for fragment in reversed(fragments):
-        if rows <= 0:
-            break
-        needed.insert(0, fragment)
-        rows -= fragment.rows
-    if not needed:
-        return []
-    return [_read_after(store, needed[0], skip=-rows), *read_whole(store, needed[1:])]
+def stream_rows(store: ObjectStore, fragments: Sequence[Fragment], start: int, stop: int) -> Iterator[pa.Table]:
+    """Yield the rows from `start` up to `stop` of a table with these fragments, a row group at a time, and few others.
+
+    Raises:
+        ObjectMissing: a fragment is not there.
+        ObjectCorrupt: its bytes are not those that were written.
+    """
+    first = 0
+    small: list[tuple[Fragment, int, int]] = []
+    for fragment in fragments:
+        lower, upper = max(start - first, 0), min(stop - first, fragment.rows)
+        first += fragment.rows
+        if lower >= upper:
+            continue
+        if fragment.size_bytes <= _SMALL_BYTES and len(small) < _READS_AT_ONCE:
+            small.append((fragment, lower, upper))
+            continue
+        yield from _slices(store, small)
+        small = []
+        if fragment.size_bytes <= _SMALL_BYTES:
+            small.append((fragment, lower, upper))
+        else:
+            yield from _stream(store, fragment, lower, upper)
+    yield from _slices(store, small)
+
+
+@contextmanager
+def opened(store: ObjectStore, fragment: Fragment) -> Iterator[pq.ParquetFile]:
+    """Open a fragment whose footer has been checked; each page is checked when it is read. Errors as `stream_rows`."""
+    _check_footer(store, fragment)
+    with store.open(fragment.name, size_bytes=fragment.size_bytes) as source, reading(store, [fragment]):
+        yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
 
 
 def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.Schema) -> pyarrow.dataset.Dataset:
@@ -177,17 +144,20 @@ def _read_whole(store: ObjectStore, fragment: Fragment) -> pa.Table:
         return pq.ParquetFile(pa.BufferReader(content)).read()
 
 
-def _read_after(store: ObjectStore, fragment: Fragment, *, skip: int) -> pa.Table:
-    if fragment.size_bytes <= _SMALL_BYTES:
-        return _read_whole(store, fragment).slice(skip)
-    _check_footer(store, fragment)
-    with store.open(fragment.name, size_bytes=fragment.size_bytes) as source, reading(store, [fragment]):
-        file = pq.ParquetFile(source, page_checksum_verification=True)
+def _slices(store: ObjectStore, parts: Sequence[tuple[Fragment, int, int]]) -> Iterator[pa.Table]:
+    for (_, lower, upper), table in zip(parts, read_whole(store, [part[0] for part in parts]), strict=True):
+        yield table.slice(lower, upper - lower)
+
+
+def _stream(store: ObjectStore, fragment: Fragment, lower: int, upper: int) -> Iterator[pa.Table]:
+    with opened(store, fragment) as file:
         first = 0
-        while skip >= (group_rows := file.metadata.row_group(first).num_rows):
-            skip -= group_rows
-            first += 1
-        return file.read_row_groups(list(range(first, file.num_row_groups))).slice(skip)
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            start, stop = max(lower - first, 0), min(upper - first, rows)
+            first += rows
+            if start < stop:
+                yield file.read_row_group(group).slice(start, stop - start)
 
 
 def _at_once(read: Callable[[Fragment], T], fragments: Sequence[Fragment]) -> list[T]:
@@ -221,33 +191,6 @@ def _check_footer(store: ObjectStore, fragment: Fragment) -> None:
     sha256 = hashlib.sha256(footer).hexdigest()
     if sha256 != fragment.footer_sha256:
         raise store.corrupt(fragment.name, f"the sha256 of its footer is {sha256}")
-
-
-@contextmanager
-def _writing(store: ObjectStore) -> Iterator[None]:
-    with store.translated("write to"):  # above all a full disk
-        try:
-            yield
-        except pa.ArrowMemoryError:
-            raise
-        except pa.ArrowException as error:
-            raise NotStorable(f"Parquet cannot hold the table: {error}") from None
-
-
-def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # A dictionary of floating point values is built in vain: they hardly repeat.
-    repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
-    return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=repeating, write_page_checksum=True, store_schema=True
-    )
-
-
-def _close_and_put(store: ObjectStore, writer: pq.ParquetWriter, path: Path, rows: int) -> Fragment:
-    with _writing(store):
-        writer.close()
-    fragment = describe_fragment(path, rows=rows)
-    store.put_file(path, fragment.name, consume=True)
-    return fragment
 
 
 def _arrow_filesystem(store: ObjectStore, fragments: Sequence[Fragment]) -> pyarrow.fs.FileSystem:

@@ -4,11 +4,10 @@ A table is a list of immutable fragments, named by the sha256 of their bytes. Ap
 those of the base. Owns how rows become fragments and how they become the table again; knows no run and no database.
 """
 
-import base64
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -17,15 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet as pq
 
-from .batches import TableLike, check_schema, open_batches
-from .categories import Categories, restore_columns
-from .data_dates import DataDates
-from .digest import BLOCK_ROWS, LogicalDigest, TableDigest
+from .batches import TableLike
+from .categories import restore_columns
+from .compaction import num_gathered
+from .declared import DeclaredTable
+from .digest import TableDigest
 from .errors import InvalidInput, NotFound
 from .filesystem import ObjectStore
-from .fragments import open_dataset, read_tail, read_whole, reading, row_groups, write_fragments
-from .plain import plain_batch, plain_schema
+from .fragments import open_dataset, read_whole, reading
+from .incoming import Incoming
+from .plain import plain_schema
 from .referenced import store_of
+from .revision import Revision, base_rows
 from .stored import REFERENCED_FORMAT, Fragment, StoredTable
 
 if TYPE_CHECKING:
@@ -37,47 +39,49 @@ a list of lists: any of them)."""
 
 
 def write_table(
-    store: ObjectStore, data: TableLike, *, base: StoredTable | None = None, data_date: str | None = None
+    store: ObjectStore,
+    data: TableLike,
+    *,
+    base: StoredTable | None = None,
+    data_date: str | None = None,
+    evolve: bool = False,
+    declared: DeclaredTable | None = None,
 ) -> StoredTable:
     """Store a table, or the rows that follow those of `base`, and return what a record needs.
 
-    Rows are streamed: memory holds a few row groups (131,072 rows or 64 MiB each), however long the table. Nothing is
-    visible to anyone until a record names it; writing the same rows again uploads nothing new.
+    Rows are streamed: memory holds up to three lots of four row groups (131,072 rows each) or 64 MiB, however long the
+    table. Nothing is visible to anyone until a record names it; writing the same rows again uploads nothing new.
 
     Args:
         store: where the fragments go.
         data: see `TableLike`. pandas: the index becomes a column and comes back as the index; NaN becomes null.
-        base: the result is this table followed by the new rows; its fragments are shared, not copied.
+        base: the result is this table followed by the new rows; its fragments are shared, not copied. When small ones
+            have gathered at its end, they are written again as one.
         data_date: name of the date or timestamp column that says which day a row speaks of; taken from `base` if there.
+        evolve: new rows may have columns that the base does not have, at the end, and wider types: then all of the
+            base is written again, with nulls and in the wider types.
+        declared: the columns that the result must have.
 
     Raises:
         NotStorable: a name, type or value that would not come back; the message names the column.
-        InvalidInput: no table, columns other than the base's, or a data date that is no column of dates.
+        InvalidInput: no table, columns other than the base's or those declared, or a data date that is no column of
+            dates.
         ArtifactError: the object store cannot be written, or a fragment of the base cannot be read.
     """
-    stream = open_batches(data, keep_range_index=base is None)
-    schema = base.to_arrow_schema() if base else stream.schema
-    plain = plain_schema(schema)
-    check_schema(plain, stream.schema)
-    if base and base.root is not None:
-        raise InvalidInput(f"{base.root} is only referenced: nothing can be appended to it; write the whole table")
-    if base and data_date not in (None, base.data_date):
-        raise InvalidInput(f"the table's data date is {base.data_date!r} and stays so; {data_date!r} cannot replace it")
-    days = DataDates(plain, base.data_date if base else data_date, base)
-    categories = Categories(schema, base.categories if base else None)
-    digest = _resume_digest(store, plain, base)
-
-    def digested(executor: ThreadPoolExecutor) -> Iterator[pa.Table]:
-        # sha256 and the Parquet encoder leave Python's lock: one core hashes a row group while another encodes it.
-        for group in row_groups(_observed(stream.batches, plain, categories, days), plain):
-            hashing = executor.submit(digest.update, group)
-            yield group
-            hashing.result()
-
-    with store.staging() as directory, ThreadPoolExecutor(1) as executor:
-        added = tuple(write_fragments(store, digested(executor), plain, directory))
-    fragments = (*(base.fragments if base else ()), *added)
-    return _record(schema, digest.result(), fragments, categories, days)
+    incoming = Incoming(data, base=base, data_date=data_date, evolve=evolve, declared=declared)
+    revision = Revision(store, base, incoming.plain)
+    batches = incoming.batches()
+    if base is None:
+        revision.write(batches, until=0)
+        return incoming.record(revision.result(), revision.fragments)
+    first = next((batch for batch in batches if batch.num_rows), None)
+    if first is None and not incoming.is_evolved:
+        return base
+    old = 0 if incoming.is_evolved else len(base.fragments) - num_gathered(base.fragments)
+    revision.keep(old)
+    merged = base_rows(store, base.fragments[old:], incoming.plain)
+    revision.write(chain(merged, [] if first is None else [first], batches), until=len(base.fragments))
+    return incoming.record(revision.result(), revision.fragments, key=base.key)
 
 
 def refer_to_table(
@@ -95,12 +99,11 @@ def refer_to_table(
         NotStorable: a name, type or value that Freshline cannot read back; the message names the column.
         InvalidInput: the data date is no column of dates.
     """
-    stream = open_batches(data)
-    plain = plain_schema(stream.schema)
-    days, categories, digest = DataDates(plain, data_date), Categories(stream.schema), TableDigest(plain)
-    for batch in _observed(stream.batches, plain, categories, days):
+    incoming = Incoming(data, data_date=data_date)
+    digest = TableDigest(incoming.plain)
+    for batch in incoming.batches():
         digest.update(batch)
-    stored = _record(stream.schema, digest.result(), tuple(fragments), categories, days)
+    stored = incoming.record(digest.result(), tuple(fragments))
     return replace(stored, root=root, format=REFERENCED_FORMAT)
 
 
@@ -137,7 +140,7 @@ def read_table(
         tables = [table.cast(plain) for table in read_whole(store, stored.fragments)]
         table = pa.concat_tables(tables) if tables else plain.empty_table()
     else:
-        table = _read_part(store, stored, plain, columns=columns, where=_condition(stored, where, until))
+        table = _read_part(store, stored, plain, columns=columns, where=condition_of(stored, where, until))
     return restore_columns(table, schema, stored.categories)
 
 
@@ -169,7 +172,7 @@ def scan(
     """
     store = store_of(store, stored)
     dataset = open_dataset(store, stored.fragments, plain_schema(stored.to_arrow_schema()))
-    condition = _condition(stored, where, until)
+    condition = condition_of(stored, where, until)
     return dataset if condition is None else dataset.filter(condition)
 
 
@@ -177,50 +180,6 @@ def index_columns(stored: StoredTable) -> tuple[str, ...]:
     """Return the columns that pandas gets back as its index, none when the table did not come from there."""
     notes = stored.to_arrow_schema().pandas_metadata or {}
     return tuple(name for name in notes.get("index_columns", ()) if isinstance(name, str))
-
-
-def _observed(
-    batches: Iterable[pa.RecordBatch], plain: pa.Schema, categories: Categories, days: DataDates
-) -> Iterator[pa.RecordBatch]:
-    """Yield the batches in plain form, when their categories and data dates have been noted."""
-    for batch in batches:
-        check_schema(plain, batch.schema)
-        categories.observe(batch)
-        converted = plain_batch(batch, plain)
-        days.observe(converted)
-        yield converted
-
-
-def _record(
-    schema: pa.Schema,
-    logical: LogicalDigest,
-    fragments: tuple[Fragment, ...],
-    categories: Categories,
-    days: DataDates,
-) -> StoredTable:
-    return StoredTable(
-        digest=logical.sha256,
-        rows=logical.rows,
-        size_bytes=sum(fragment.size_bytes for fragment in fragments),
-        schema=logical.schema,
-        arrow_schema=base64.b64encode(schema.serialize()).decode("ascii"),
-        fragments=fragments,
-        blocks=logical.blocks,
-        categories=categories.to_record(),
-        data_date=days.column,
-        first_data_date=days.first,
-        last_data_date=days.last,
-    )
-
-
-def _resume_digest(store: ObjectStore, plain: pa.Schema, base: StoredTable | None) -> TableDigest:
-    if base is None:
-        return TableDigest(plain)
-    full, rest = divmod(base.rows, BLOCK_ROWS)
-    digest = TableDigest.resume(plain, base.blocks[:full])
-    for table in read_tail(store, base.fragments, rest):
-        digest.update(table.cast(plain))
-    return digest
 
 
 def _projected(stored: StoredTable, columns: Sequence[str] | None) -> pa.Schema:
@@ -233,7 +192,12 @@ def _projected(stored: StoredTable, columns: Sequence[str] | None) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
 
 
-def _condition(stored: StoredTable, where: Where | None, until: date | None) -> pc.Expression | None:
+def condition_of(stored: StoredTable, where: Where | None, until: date | None) -> pc.Expression | None:
+    """Return the rows that are asked for as an Arrow expression; none: all of them.
+
+    Raises:
+        InvalidInput: `where` is no condition, or `until` was asked of a table without a data date.
+    """
     condition = where
     if where is not None and not isinstance(where, pc.Expression):
         try:

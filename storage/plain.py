@@ -96,18 +96,70 @@ def _plain_field(field: pa.Field, column: str) -> pa.Field:
 
 
 def _refuse(kind: pa.DataType, column: str) -> None:
-    reason = None
-    if pa.types.is_union(kind):
-        reason = "a union has no Parquet type; give each kind of value a column of its own"
-    elif pa.types.is_interval(kind):
-        reason = "a calendar interval has no Parquet type; store months, days and nanoseconds as numbers"
-    elif pa.types.is_date64(kind):
-        reason = "Parquet keeps days only; cast it to date32 or to a timestamp"
-    elif pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        reason = "Arrow cannot turn a list view into a list reliably; build an ordinary list"
-    elif pa.types.is_struct(kind) and kind.num_fields == 0:
-        reason = "a struct without fields has no Parquet type"
-    elif isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow."):
-        reason = "readers without this extension would see another type; convert it to timestamps, numbers or text"
+    reason = next((reason for is_kind, reason in _REFUSED if is_kind(kind)), None)
+    if (
+        reason is None
+        and isinstance(kind, pa.BaseExtensionType)
+        and _plain(kind.storage_type, column) != kind.storage_type
+    ):
+        reason = f"it is kept as {kind.storage_type}, which is stored in another form; convert it first"
     if reason is not None:
         raise NotStorable(f"column {column!r} of type {kind} cannot be stored: {reason}")
+
+
+def can_be_found(kind: pa.DataType) -> bool:
+    """Return whether Arrow can look up values of a type in plain form among others."""
+    try:
+        pc.index_in(pa.array([], kind), value_set=pa.array([], kind).unique())
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def _can_be_runs(kind: pa.DataType) -> bool:
+    try:
+        pc.run_end_encode(pa.array([], kind))
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
+
+
+def _is_foreign(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow.")
+
+
+_REFUSED: list[tuple[Callable[[pa.DataType], bool], str]] = [
+    (pa.types.is_union, "a union has no Parquet type; give each kind of value a column of its own"),
+    (
+        pa.types.is_interval,
+        "a calendar interval has no Parquet type; store months, days and nanoseconds as numbers",
+    ),
+    (pa.types.is_date64, "Parquet keeps days only; cast it to date32 or to a timestamp"),
+    (
+        lambda t: pa.types.is_list_view(t) or pa.types.is_large_list_view(t),
+        "Arrow cannot turn a list view into a list reliably; build an ordinary list",
+    ),
+    (lambda t: pa.types.is_struct(t) and not t.num_fields, "a struct without fields has no Parquet type"),
+    (
+        lambda t: pa.types.is_fixed_size_list(t) and not t.list_size,
+        "Arrow's Parquet writer fails on lists of 0 items; drop the column",
+    ),
+    (lambda t: pa.types.is_fixed_size_binary(t) and not t.byte_width, "Parquet has no values of 0 bytes"),
+    (
+        lambda t: pa.types.is_decimal(t) and t.scale < 0,
+        "Parquet has no negative scale; cast it to one of 0 or more",
+    ),
+    (
+        lambda t: pa.types.is_run_end_encoded(t) and not _can_be_runs(_plain(t.value_type, "")),
+        "Arrow cannot make runs of such values again; decode it first",
+    ),
+    (
+        lambda t: pa.types.is_dictionary(t) and not can_be_found(_plain(t.value_type, "")),
+        "Arrow cannot make a dictionary of such values again; decode it first",
+    ),
+    (
+        _is_foreign,
+        "readers without this extension would see another type; convert it to timestamps, numbers or text",
+    ),
+]
+"""Types that would not come back, and why."""

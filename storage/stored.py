@@ -67,6 +67,8 @@ class StoredTable:
     """Smallest data date; none when there is no such column, or no row."""
     last_data_date: date | None = None
     """Largest data date, or a later one that its publisher stated."""
+    key: tuple[str, ...] = ()
+    """The columns that tell its rows apart, in order, once rows were put in by key."""
     root: str | None = None
     """URL of the file or folder that is referenced where it is; null: the fragments lie in the store."""
     format: int = _FORMAT

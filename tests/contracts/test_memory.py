@@ -46,6 +46,7 @@ IN_BATCHES = """
 import re, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
+from freshline.storage import encoding
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.forms import read_batches
 from freshline.storage.parquet import write_table
@@ -58,6 +59,7 @@ def written(megabytes):
 def used():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
+encoding._LOTS = 0  # one large fragment, as there are in a long table
 store = ObjectStore("memory://in-batches")  # nothing of it is mapped, as of a store elsewhere
 stored = write_table(store, written(int(sys.argv[3])))
 assert len(stored.fragments) == 1

@@ -14,9 +14,9 @@ from freshline.lineage import interface
 from freshline.runs.result import Result
 from freshline.storage import folders, parquet
 from freshline.storage.artifacts import ArtifactRecord
+from freshline.storage.encoding import ROW_GROUP_ROWS
 from freshline.storage.errors import ObjectCorrupt
 from freshline.storage.filesystem import ObjectStore
-from freshline.storage.fragments import ROW_GROUP_ROWS
 from freshline.storage.stored import StoredTable
 from tests.unit.runs.conftest import make_world
 

@@ -319,7 +319,7 @@ def test_nothing_of_others_is_written_or_deleted(place, tmp_path):
 
 def test_append_to_a_referenced_table_is_refused(objects, place):
     stored = external.refer_to(found.find(put(f"{place}/a.parquet", PRICES)))
-    with pytest.raises(InvalidInput, match="only referenced: nothing can be appended"):
+    with pytest.raises(InvalidInput, match="only referenced: nothing can be added"):
         parquet.write_table(objects, PRICES, base=stored)
 
 
