@@ -47,6 +47,9 @@ class VersionRecord:
     digest: str
     table_schema: dict[str, Any] | None
     """Published table -> [[column, type], …]; null when it was not recorded."""
+    schema_diff: dict[str, Any] | None
+    """Published table -> {"added", "removed": [[column, type], …], "widened", "changed": [[column, before, now], …],
+    "reordered": true}, against the version that was current before; null when no column differs."""
     version_id: UUID
     run_id: UUID
     """The run that published it."""
@@ -99,6 +102,7 @@ def versions_of(
                 base=row.base,
                 digest=row.digest,
                 table_schema=row.table_schema,
+                schema_diff=row.schema_diff,
                 version_id=row.id,
                 run_id=row.run_id,
                 removed_at=row.removed_at,

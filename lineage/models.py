@@ -187,6 +187,9 @@ class Version(SQLModel, table=True):
     """Last data date of the published tables."""
     table_schema: dict[str, Any] | None = Field(default=None, sa_type=json_type())
     """Published table -> [[column, type], …]; null when it was not recorded."""
+    schema_diff: dict[str, Any] | None = Field(default=None, sa_type=json_type())
+    """Published table -> the columns that were added, removed, widened or changed since the version that was current
+    before; null when none were, or when it was not recorded."""
     source_delayed: bool | None = None
     """Its run found that the source had nothing new; null when it was not recorded."""
     may_become_current: bool | None = None

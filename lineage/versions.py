@@ -4,6 +4,7 @@ A version is inserted once and never changed, but for its withdrawal. The pointe
 forward: to a higher fence, never to a run that read older data.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,6 +17,7 @@ from sqlalchemy.engine import Connection, Row
 from ..storage import faults
 from ..storage.faults import Guard
 from ..storage.ids import new_id
+from ..storage.schema_changes import schema_diffs
 from ..storage.statement import Statement, insert_all
 from ..storage.words import EdgeKind
 from .freshness import stored_policy
@@ -28,11 +30,17 @@ _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
 
+_MOST_DIFF_BYTES = 200_000
+"""The database takes 256 KiB of JSON; a version must not fail for what it is compared with."""
+
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
 _STATE_OF = Statement(
     lambda _: (
-        sa.select(_STATE.c.next_number, _STATE.c.fence, _STATE.c.version_id, _DEPLOYMENT.c.policy)
+        sa.select(
+            _STATE.c.next_number, _STATE.c.fence, _STATE.c.version_id, _DEPLOYMENT.c.policy, _VERSION.c.table_schema
+        )
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
+        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
         .where(_IS_THIS)
     )
 )
@@ -135,6 +143,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         data_end=new.data_end,
         source_delayed=new.source_delayed,
         table_schema=new.table_schema,
+        schema_diff=_schema_diff(state.table_schema, new.table_schema),
         may_become_current=may_move,
         created_at=now,
     )
@@ -242,6 +251,14 @@ def by_id(connection: Connection, version_id: UUID) -> Row[Any]:
 def version_of_run(connection: Connection, run_id: UUID) -> Row[Any] | None:
     """Return the row of the version that a run published."""
     return connection.execute(sa.select(_VERSION).where(_VERSION.c.run_id == run_id)).one_or_none()
+
+
+def _schema_diff(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return how the columns differ from those of the version that was current; null when they do not, or unknown."""
+    if before is None or after is None or before == after:
+        return None
+    found = schema_diffs(before, after)
+    return found if len(json.dumps(found)) <= _MOST_DIFF_BYTES else None
 
 
 def _lapse(connection: Connection, deployment_id: UUID, *, run_at: datetime, data_date: date | None) -> datetime | None:

@@ -65,6 +65,8 @@ class RunReport:
     conventions: dict[str, dict[str, Any]]
     detail: dict[str, Any]
     version: int | None
+    schema_diff: dict[str, Any] | None
+    """How the columns of its version differ from those of the one before: see `VersionRecord.schema_diff`."""
     inputs: Sequence[questions.InputVersion]
     """The versions that it read, down to the sources."""
     reads: Sequence[RunRead]
@@ -119,6 +121,7 @@ class Queries:
                 conventions={metric.name: metric.convention for metric in metrics if metric.convention},
                 detail=detail,
                 version=version.number if version is not None else None,
+                schema_diff=version.schema_diff if version is not None else None,
                 inputs=questions.inputs_of(connection, version.id) if version is not None else [],
                 reads=reads_of(connection, row.id),
                 artifacts=artifacts_of(connection, row.id),

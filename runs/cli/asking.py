@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.ids import show_run_id
-from .output import console, inputs_table, json_option, print_json, seconds_of, table
+from .output import changed_columns, console, inputs_table, json_option, print_json, seconds_of, table
 from .output import show as show_value
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def show(*, run: str, as_json: bool) -> None:
         out.print(table(_steps_title(report.usage), columns, (_step_cells(step) for step in report.steps)))
     artifacts = ((item.name, item.kind, item.rows, item.size_bytes, item.digest[:12]) for item in report.artifacts)
     out.print(table("Artifacts", ("name", "kind", "rows", "bytes", "digest"), artifacts))
+    if report.schema_diff:
+        out.print(changed_columns(report.schema_diff))
     out.print(table("Events", ("#", "kind", "facts"), ((seq, event.kind, event.payload()) for seq, event in log)))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -112,6 +112,11 @@ def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
     return table(title, columns, rows)
 
 
+def changed_columns(diffs: Mapping[str, Any]) -> "Table":
+    """Return how the columns differ from those of the version that was current before."""
+    return table("Columns that changed", ("table", "column", "change"), _column_changes(diffs))
+
+
 def reasons_tree(explanation: "Explanation") -> Any:
     """Return the chain of reasons as a tree; what stands behind a deployment is shown once, and not without end."""
     from rich.text import Text
@@ -136,6 +141,20 @@ def reasons_tree(explanation: "Explanation") -> Any:
     if left_out:
         root.add(Text(f"and {left_out:,} reasons more, of deployments further up"))
     return root
+
+
+def _column_changes(diffs: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield table, column and what became of it since the version that was current before."""
+    for name, diff in diffs.items():
+        for column, kind in diff.get("added", ()):
+            yield name, column, f"added: {kind}"
+        for column, kind in diff.get("removed", ()):
+            yield name, column, f"removed: was {kind}"
+        for word in ("widened", "changed"):
+            for column, before, after in diff.get(word, ()):
+                yield name, column, f"{word}: {before} -> {after}"
+        if diff.get("reordered"):
+            yield name, "", "in another order"
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type

@@ -8,7 +8,7 @@ import click
 from ...lineage.models import ActKind
 from ...storage.errors import NotFound
 from ...storage.ids import show_run_id
-from .output import console, json_option, print_json, table
+from .output import changed_columns, console, json_option, print_json, table
 
 if TYPE_CHECKING:
     from ...lineage.history import VersionRecord
@@ -75,6 +75,8 @@ def _show_one(reference: str, *, as_json: bool) -> None:
     out.print(table(one.reference, ("fact", "value"), facts.items()))
     columns = ((name, *column) for name, schema in (one.table_schema or {}).items() for column in schema)
     out.print(table("Columns", ("table", "column", "type"), columns))
+    if one.schema_diff:
+        out.print(changed_columns(one.schema_diff))
     acts = ((act.at, act.kind.value, act.actor, act.reason) for act in found.acts)
     out.print(table("What was done to it since", ("when", "what", "who", "why"), acts))
 
