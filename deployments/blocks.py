@@ -17,6 +17,7 @@ from ..storage.errors import CatalogError, InvalidInput, nearest_names
 from ..storage.words import DeploymentKind, EdgeKind, IfReady, OnStale, ResourceKind, Trigger
 from .document import kind_of, line_of, plain
 from .retention import read_retention
+from .schemas import read_schema
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,10 +50,10 @@ RESOURCE_KINDS: Mapping[DeploymentKind, tuple[ResourceKind, ...]] = MappingProxy
 """Which resources a kind of deployment can run."""
 
 _BLOCK_KEYS = (
-    *("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "auto_refresh", "retention"),
+    *("name", "kind", "runs", "upstream", "on_stale", "if_ready", "freshness", "schema", "auto_refresh", "retention"),
     "external",
 )
-_EXTERNAL_KEYS = ("external", "name", "kind", "freshness", "retention", "description")
+_EXTERNAL_KEYS = ("external", "name", "kind", "freshness", "schema", "retention", "description")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -87,6 +88,8 @@ class Block:
     """Only what is written; else a trigger runs it again."""
     freshness: Mapping[str, Any] | None
     """The policy as written; None without one."""
+    schema: Mapping[str, Any]
+    """Table -> columns that it must have (`schemas.read_schema`); only what is declared."""
     auto_refresh: AutoRefresh | None
     """How it is refreshed when it becomes stale; None: by hand."""
     retention: Mapping[str, Any] | None
@@ -151,6 +154,7 @@ def read_block(node: Any, *, deployment: str, line: int | None) -> Block:
         on_stale=_per_trigger(block, "on_stale", OnStale),
         if_ready=_per_trigger(block, "if_ready", IfReady),
         freshness=_freshness(block),
+        schema=_schema(block),
         auto_refresh=_auto_refresh(block),
         retention=_retention(block),
         external=False,
@@ -188,6 +192,7 @@ def read_external(node: Any, *, line: int | None) -> tuple[Block, str | None]:
         on_stale={},
         if_ready={},
         freshness=_freshness(block),
+        schema=_schema(block),
         auto_refresh=None,
         retention=_retention(block),
         external=True,
@@ -262,6 +267,12 @@ def _freshness(block: "_Reader") -> dict[str, Any] | None:
     except ValueError as error:
         raise block.error("freshness", f"freshness: {error}") from None
     return policy
+
+
+def _schema(block: "_Reader") -> dict[str, Any]:
+    if not block.has("schema"):
+        return {}
+    return read_schema(block.get("schema"), line=line_of(block.node, "schema"), refusal=block.error)
 
 
 def _auto_refresh(block: "_Reader") -> AutoRefresh | None:

@@ -74,6 +74,8 @@ class DeploymentSpec:
     """Name in the flow -> Freshline's name of a parameter that `@track` adds."""
     freshness: Mapping[str, Any] | None
     """The policy as written."""
+    schema: Mapping[str, Any]
+    """Table -> the columns that it must have, in canonical types: what a run writes is checked against them."""
     auto_refresh: AutoRefresh | None
     """How it is refreshed when it becomes stale; None: by hand."""
     retention: Mapping[str, Any] | None
@@ -90,16 +92,19 @@ class DeploymentSpec:
     def declaration_digest(self) -> str:
         """The sha256 (hex) of what a result of this deployment depends on, apart from its inputs.
 
-        Over the roles, upstreams and edge kinds; callables and parameters; the entrypoint; and the code
-        digests. Schedules, policy, auto-refresh, gate, description and tags do not count.
+        Over the roles, upstreams and edge kinds; callables and parameters; the entrypoint; the declared
+        schema; and the code digests. Schedules, policy, auto-refresh, gate, description and tags do not
+        count.
         """
-        declaration = {
+        declaration: dict[str, Any] = {
             "upstream": {edge.role: [edge.key, str(edge.kind)] for edge in self.upstream},
             "callables": dict(self.callables),
             "parameters": dict(self.parameters),
             "entrypoint": self.entrypoint,
             "code": dict(self.code_digests),
         }
+        if self.schema:  # without one the digest is what it was before there were any
+            declaration["schema"] = dict(self.schema)
         text = json.dumps(declaration, sort_keys=True, separators=(",", ":"), default=_json_date)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -211,6 +216,7 @@ def _external_spec(block: Block, description: str | None, kept: Defaults) -> Dep
         renamed={},
         freshness=block.freshness,
         retention=rule_for(block.retention, block.runs, kept),
+        schema=block.schema,
         schedules=(),
         description=description,
         tags=(),
@@ -246,6 +252,7 @@ def _loaded_spec(block: Block, entry: Entry, kept: Defaults, *, directory: Path)
         if_ready=block.if_ready,
         renamed=getattr(flow.fn, "__freshline_names__", {}),
         freshness=block.freshness,
+        schema=block.schema,
         auto_refresh=block.auto_refresh,
         retention=rule_for(block.retention, block.runs, kept),
         schedules=entry.schedules,

@@ -51,7 +51,7 @@ class RunContext:
         self._port = port
         self._lease = lease
         self._reading = Reading(port, identity.id, until=identity.data_as_of, base_version_id=identity.base_version_id)
-        self._writing = Writing(port.objects, self._reading.current)
+        self._writing = Writing(port.objects, self._reading.current, identity.schema)
         self._sender = PointSender(port, identity.id, identity.fence, self.logger, has_history=identity.attempt > 1)
         self._series = self._sender.series
         self._counters = Counters()
@@ -158,21 +158,44 @@ class RunContext:
         *,
         data_date: str | None = None,
         mode: WriteMode = "overwrite",
+        key: Iterable[str] | None = None,
         publish: bool = True,
     ) -> None:
         """Write a table as Parquet; it is visible when the run completes.
 
         `data` is a pandas, Arrow or polars table, or an iterator of record batches. `data_date` names the column
-        (or index) of data dates; without it, that is `date` where there is one. `append` adds to the table of that
-        name in this deployment's current version, whose fragments are shared. With `publish=False` the table belongs to
-        the run but not to the version's content.
+        (or index) of data dates; without it, that is `date` where there is one. With `publish=False` the table belongs
+        to the run but not to the version's content.
+
+        `append` and `upsert` continue the table of that name in this deployment's current version, and share what they
+        do not change. `append` adds the rows at the end. `upsert` puts each row in the place of the one with the same
+        `key`, a list of columns, and adds the others at the end; the key may be left out once it was given. Both may
+        bring new columns, which are null in the rows before, and wider types. What continues a version becomes
+        current only if that one still is.
+
+        A table that the deployment's `schema` declares must have those columns.
 
         Raises:
             NotStorable: Parquet cannot hold the data without loss.
-            InvalidInput: the name is taken or not usable, or appended columns differ.
+            InvalidInput: the name is taken or not usable, the columns do not continue those of the table or are not
+                those declared, or a key is null or there twice.
+            NotFound: the table has no such column.
         """
         self._lease.check()
-        self._writing.table(name, data, data_date=data_date, mode=mode, publish=publish)
+        self._writing.table(name, data, data_date=data_date, mode=mode, key=key, publish=publish)
+        self._note_output()
+
+    def delete(self, name: str, where: Any, *, publish: bool = True) -> None:
+        """Write the table of that name of this deployment's current version without the rows for which `where` holds.
+
+        `where` is as in `read`. A row for which it is null stays. The version becomes current only if the one that it
+        was made from still is. Earlier versions keep the rows.
+
+        Raises:
+            InvalidInput: the name is taken, there is no such table, or the condition does not fit its columns.
+        """
+        self._lease.check()
+        self._writing.without(name, where, publish=publish)
         self._note_output()
 
     def save(
@@ -291,6 +314,7 @@ class RunContext:
         """Return what the body left; `metrics` is what it returned."""
         from .outcome import outcome_of
 
+        self._writing.check_all_declared()
         self._system.close()
         self._reporting.flush()
         artifacts = self._writing.artifacts
@@ -306,8 +330,8 @@ class RunContext:
             upstreams=self.inputs if self._reading.reads else {},
             logged=self._series.latest,
             described={**self._described, **self._own_facts()},
-            base_version_id=self._identity.base_version_id if self._writing.appended else None,
-            appends=self._writing.appended,
+            base_version_id=self._identity.base_version_id if self._writing.continued else None,
+            appends=self._writing.continued,
             source_delayed=self._source_delayed,
             counters=self.counted,
             step_counters=self.counted_in_steps,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from uuid import UUID
 
+from ..storage.declared import DeclaredTable
 from ..storage.words import DeploymentKind, UpdateMode
 
 
@@ -24,3 +25,5 @@ class RunIdentity:
     base_version_id: UUID | None = None
     callables: Mapping[str, str] = field(default_factory=dict)
     """Name -> dotted path, from the deployment's declaration."""
+    schema: Mapping[str, DeclaredTable] = field(default_factory=dict)
+    """The tables whose columns the deployment declares, by name."""

@@ -29,6 +29,7 @@ from ..runs.result import Result
 from ..storage import parquet
 from ..storage.artifacts import ArtifactRecord
 from ..storage.database import dump_json
+from ..storage.declared import declared_tables
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import new_id
@@ -77,13 +78,14 @@ def run(
     data_as_of: date | None = None,
     update_mode: UpdateMode | str = UpdateMode.INCREMENTAL,
     checkpoint: Mapping[str, Any] | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> TestResult:
     """Run the body of a tracked flow (the flow itself, or its undecorated function) and return what it left.
 
     `inputs` maps each role to a table, or to a mapping of tables (anything that `run.write` takes), files (bytes or a
     path) and folders (a path). `current` maps names to the tables of the deployment's current version, for incremental
     bodies. `callables` maps a name to a function or its dotted path. With `checkpoint` this is a second attempt, whose
-    predecessor had saved that state.
+    predecessor had saved that state. `schema` is that of the `resource:` block, with canonical type names.
 
     Raises:
         InvalidInput: the flow is not tracked.
@@ -108,6 +110,7 @@ def run(
         update_mode=UpdateMode(update_mode),
         data_as_of=data_as_of,
         base_version_id=new_id() if current else None,
+        schema=declared_tables({"schema": schema}),
     )
     context = _Context(identity, port, Lease(lambda: None, interval_s=3600), named)
     try:

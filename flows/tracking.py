@@ -25,6 +25,7 @@ from ..runs.intake import FlowCall
 from ..runs.port import RunPort
 from ..runs.request import RunRequest
 from ..runs.status import RunStatus
+from ..storage.declared import declared_tables
 from ..storage.errors import Conflict, Fenced, FreshlineError, UpstreamNotReady
 from ..storage.ids import show_run_id
 from ..storage.words import DeploymentKind
@@ -304,6 +305,7 @@ def _identity(claim: Claim) -> RunIdentity:
         data_as_of=request.data_as_of,
         base_version_id=claim.run.base_version_id,
         callables=claim.deployment.declaration.get("callables", {}),
+        schema=declared_tables(claim.deployment.declaration),
     )
 
 

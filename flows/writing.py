@@ -1,18 +1,23 @@
 """What a body writes: tables, files and folders, uploaded at once, and recorded when its run completes."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 from ..storage import files, folders, parquet
 from ..storage.artifacts import ArtifactRecord
+from ..storage.declared import DeclaredTable, check_all_written
+from ..storage.deleting import delete_rows
 from ..storage.errors import InvalidInput
 from ..storage.files import FileLike
 from ..storage.filesystem import ObjectStore
+from ..storage.models import ArtifactKind
 from ..storage.stored import StoredFile, StoredFolder, StoredTable
+from ..storage.upserting import upsert_table
 
-WriteMode = Literal["overwrite", "append"]
+WriteMode = Literal["overwrite", "append", "upsert"]
 
 SERIES = "metrics"
 """Name of the table with everything that was logged."""
@@ -23,13 +28,19 @@ _DATA_DATE = "date"
 
 
 class Writing:
-    """The artifacts of one run, by name; `current` gives the table that an append continues."""
+    """The artifacts of one run, by name; `current` gives the table that an append or upsert continues."""
 
-    def __init__(self, objects: ObjectStore, current: Callable[[str], StoredTable | None]) -> None:
-        self.appended = False
-        """Whether a table was appended to what was current, which may have been nothing."""
+    def __init__(
+        self,
+        objects: ObjectStore,
+        current: Callable[[str], StoredTable | None],
+        schema: Mapping[str, DeclaredTable] = MappingProxyType({}),
+    ) -> None:
+        self.continued = False
+        """Whether a table was made from what was current, which may have been nothing."""
         self._objects = objects
         self._current = current
+        self._schema = schema
         self._written: dict[str, ArtifactRecord] = {}
 
     @property
@@ -37,15 +48,52 @@ class Writing:
         """What was written, in order."""
         return tuple(self._written.values())
 
-    def table(self, name: str, data: Any, *, data_date: str | None, mode: WriteMode, publish: bool) -> None:
+    def table(
+        self,
+        name: str,
+        data: Any,
+        *,
+        data_date: str | None,
+        mode: WriteMode,
+        key: Iterable[str] | None,
+        publish: bool,
+    ) -> None:
         """See `RunContext.write`."""
         self._check_name(name)
-        base = self._current(name) if mode == "append" else None
+        if mode not in get_args(WriteMode):
+            raise InvalidInput(f"mode={mode!r}: a table is written with {', '.join(get_args(WriteMode))}")
+        if key is not None and mode != "upsert":
+            raise InvalidInput(f"key= is for mode='upsert', which replaces rows by it; mode={mode!r} compares no rows")
+        base = self._current(name) if mode != "overwrite" else None
         if data_date is None and base is None and _DATA_DATE in column_names(data):
             data_date = _DATA_DATE
-        stored = parquet.write_table(self._objects, data, base=base, data_date=data_date)
-        self.appended |= mode == "append"
+        options: dict[str, Any] = {"base": base, "data_date": data_date, "evolve": base is not None}
+        options["declared"] = self._schema.get(name)
+        if mode == "upsert":
+            columns = key if key is None or isinstance(key, str) else tuple(key)
+            stored = upsert_table(self._objects, data, key=columns, **options)
+        else:
+            stored = parquet.write_table(self._objects, data, **options)
+        self.continued |= mode != "overwrite"
         self._written[name] = ArtifactRecord.of_table(name, stored, publish=publish)
+
+    def without(self, name: str, where: Any, *, publish: bool) -> None:
+        """See `RunContext.delete`."""
+        self._check_name(name)
+        base = self._current(name)
+        if base is None:
+            raise InvalidInput(f"the current version has no table {name!r}: there is nothing to delete from")
+        self.continued = True
+        self._written[name] = ArtifactRecord.of_table(name, delete_rows(self._objects, base, where), publish=publish)
+
+    def check_all_declared(self) -> None:
+        """Refuse a result whose tables are not those that the deployment declares; nothing published is fine.
+
+        Raises:
+            InvalidInput: it names what was not written.
+        """
+        published = [one.name for one in self._written.values() if one.publish and one.kind == ArtifactKind.TABLE]
+        check_all_written(self._schema, published)
 
     def file(self, name: str, content: FileLike, *, media_type: str | None, digest: str | None, publish: bool) -> None:
         """See `RunContext.save`."""

@@ -21,6 +21,7 @@ from ..lineage import registry, staleness, versions
 from ..storage import external, found
 from ..storage.artifacts import ArtifactRecord
 from ..storage.database import Database
+from ..storage.declared import check_all_written, declared_tables
 from ..storage.errors import Conflict, Fenced, FreshlineError, IdempotencyConflict, InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import show_run_id
@@ -128,7 +129,12 @@ class Publisher:
                 f"which day does {asked.uri} speak of? No column tells: give the data date, or name the date column"
             )
         stored = replace(stored, last_data_date=asked.data_date or told)
+        declared = declared_tables(target.declaration)
+        if declared:
+            check_all_written(declared, [name])
         if isinstance(stored, StoredTable):
+            if name in declared:
+                declared[name].check(stored.schema)
             return ArtifactRecord.of_table(name, stored)
         return ArtifactRecord.of_file(name, stored, digest=asked.digest)
 

@@ -89,6 +89,7 @@ def declared_of(spec: Any, facts: DeploymentFacts | None) -> registry.Declared:
             "if_ready": {str(trigger): str(word) for trigger, word in spec.if_ready.items()},
             "renamed": dict(spec.renamed),
             "on_stale": {str(trigger): str(mode) for trigger, mode in spec.on_stale.items()},
+            "schema": dict(spec.schema),
         },
         parameter_schema=_own_parameters(facts, spec.renamed.keys()),
         policy=dict(spec.freshness) if spec.freshness is not None else None,

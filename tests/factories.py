@@ -36,6 +36,7 @@ def declared(
     on_stale: Mapping[str, str] | None = None,
     external: bool = False,
     parameters: Iterable[str] = (),
+    schema: Mapping[str, object] | None = None,
 ) -> registry.Declared:
     """Declare a deployment; upstreams given without roles have their resource's name as role."""
     kind = DeploymentKind(key.partition("/")[0])
@@ -46,7 +47,7 @@ def declared(
         resource=key.partition("/")[2],
         resource_kind=_RESOURCE_KIND[kind],
         declaration_digest=digest,
-        declaration={"on_stale": dict(on_stale or {})},
+        declaration={"on_stale": dict(on_stale or {}), **({"schema": schema} if schema else {})},
         parameter_schema={"type": "object", "properties": {name: {"type": "integer"} for name in parameters}},
         policy=policy,
         edges=[registry.DeclaredEdge(role, up) for role, up in roles.items()],

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from freshline.deployments.code import callable_digest
+from freshline.runs import register
 from freshline.storage.errors import NotFound
 from freshline.storage.words import DeploymentKind, EdgeKind, IfReady, OnStale, ResourceKind, Trigger
 from tests.unit.deployments.project import Project
@@ -33,6 +34,9 @@ deployments:
       source: MODULE.fetch
       upstream: {raw: refresh/vendor}
       freshness: {max_age: 1d}
+      schema:
+        prices: {columns: {date: date, close: "decimal(10,2)"}, extra: allow}
+        more: {columns: {at: "timestamp[us,UTC]"}}
   - name: not-ours
     entrypoint: [nonsense]
   - name: momentum
@@ -77,6 +81,11 @@ def test_catalog_reads_every_key(project: Project) -> None:
     assert prices.parameters == {"n": 3, "label": "2024"}
     assert prices.callables == {"source": f"{project.module}.fetch"}
     assert prices.freshness == {"max_age": "1d"}
+    assert prices.schema == {
+        "prices": {"columns": {"date": "date", "close": "decimal128(10, 2)"}, "extra": "allow"},
+        "more": {"columns": {"at": "timestamp[us, UTC]"}, "extra": "refuse"},
+    }
+    assert register.declared_of(prices, None).declaration["schema"] == prices.schema
     assert prices.schedules == ({"cron": "0 18 * * 1-5", "timezone": "America/New_York"},)
     assert prices.tags == ("daily",)
     assert prices.description == "All prices."
@@ -204,6 +213,7 @@ def test_declaration_digest_of_another_spelling_is_equal(project: Project, old: 
         ("n: 1", "n: 2"),
         ("MODULE.fetch", "MODULE.fetch_more"),
         (", source:", ", transform:"),
+        (", source:", ", schema: {a: {columns: {x: date}}}, source:"),
         ("MODULE.refresh", "MODULE.again"),
     ],
 )

@@ -263,6 +263,36 @@ def test_callable_that_cannot_be_used_says_what_the_import_said(project: Project
     assert (error.deployment, error.line) == ("prices", 8)
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ("3", "`schema` must map tables to their columns, like {prices: {columns: "),
+        ("{}", "`schema` must map tables"),
+        ("{1: {columns: {a: bool}}}", "schema: 1 cannot be the name of a table"),
+        ("{prices: [a]}", "schema.prices must be a mapping like {columns: {close: float64}}, not a list"),
+        ("{prices: {column: {a: bool}}}", "unknown key 'column' in schema.prices; did you mean columns?"),
+        ("{prices: {columns: {}}}", "schema.prices.columns must map columns to types"),
+        ("{prices: {extra: allow}}", "schema.prices.columns must map columns to types, like {date: date"),
+        ("{prices: {columns: {a: bool}, extra: maybe}}", "schema.prices.extra is the text 'maybe'; write refuse"),
+        ("{prices: {columns: {1: bool}}}", "the column 1 is no text; quote it"),
+        ("{prices: {columns: {a: flot64}}}", "schema.prices.a: 'flot64' is no type; did you mean float64?"),
+        ("{prices: {columns: {a: datetime}}}", "'datetime' is no type; did you mean timestamp[us]?"),
+        ("{prices: {columns: {a: null}}}", "is no type: write a name such as float64"),
+    ],
+)
+def test_schema_that_cannot_be_used_names_the_place_and_the_fix(project: Project, schema: str, said: str) -> None:
+    project.write_deployments(block(f"schema: {schema}"))
+    error = refusal(project)
+    assert said in str(error)
+    assert (error.deployment, error.line) == ("prices", 8)
+
+
+def test_schema_with_a_wrong_type_names_its_own_line(project: Project) -> None:
+    lines = "schema:\n    prices:\n      columns:\n        date: date\n        close: doubel"
+    project.write_deployments(block(lines))
+    assert refusal(project).line == 12
+
+
 # The file as a whole.
 
 

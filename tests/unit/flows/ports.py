@@ -29,6 +29,7 @@ class Port:
     will_retry: bool | None = None
     resume_due_at: datetime | None = None
     call: FlowCall | None = None
+    declaration: dict[str, Any] = field(default_factory=dict)
 
     def claim(self, call, *, provenance=None):
         self.calls.append("claim")
@@ -37,7 +38,7 @@ class Port:
             id=uuid4(), fence=1, attempt=1, status=self.status, request={}, base_version_id=None, stop_reason="x",
             error_message="refresh/prices is stale", heartbeat_at=START, decision=None,
         )  # fmt: skip
-        deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration={})
+        deployment = _Row(id=uuid4(), key="training/alpha", kind="training", declaration=self.declaration)
         return Claim(run, deployment, None, may_start=self.status == "running")
 
     def pins(self, run_id):

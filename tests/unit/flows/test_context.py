@@ -173,6 +173,13 @@ def test_state_that_is_no_json_object_is_refused(state):
         left_by(lambda run: run.checkpoint(state))
 
 
+def test_guide_to_tables_shows_a_test_that_passes():
+    (text,) = code(read("how-to/tables.md"), "python", "check")
+    made: dict[str, Any] = {"__name__": "shown"}
+    exec(compile(text, "tables.md", "exec"), made)
+    made["test_refresh_corrects_the_last_day"]()
+
+
 def test_guide_to_checkpoints_shows_a_test_that_passes():
     (text,) = code(read("how-to/checkpoints.md"), "python", "check")
     made: dict[str, Any] = {"__name__": "shown"}

@@ -255,6 +255,63 @@ def test_append_continues_the_current_version():
     assert left.result.base_version_id is not None
 
 
+def test_upsert_replaces_rows_of_the_current_version_by_key():
+    @track.refresh
+    def revise(run: RunContext):
+        new = pd.DataFrame({"n": [2, 3], "x": [20.0, 30.0], "seen": [True, True]})
+        run.write("data", new, mode="upsert", key=iter(["n"]))
+
+    left = testing.run(revise, current={"data": pd.DataFrame({"n": [1, 2], "x": [1.0, 2.0]})})
+    assert left.tables["data"]["x"].tolist() == [1.0, 20.0, 30.0]
+    assert left.tables["data"]["seen"].tolist() == [None, True, True]
+    assert (left.result.base_version_id is not None, left.result.appends) == (True, True)
+
+
+def test_delete_writes_the_current_version_without_the_rows():
+    @track.refresh
+    def clean(run: RunContext):
+        run.delete("data", where=[("x", ">", 1)])
+
+    left = testing.run(clean, current={"data": pd.DataFrame({"x": [1.0, 2.0, None]})})
+    assert left.tables["data"]["x"].tolist()[:1] == [1.0]
+    assert len(left.tables["data"]) == 2
+    assert (left.result.base_version_id is not None, left.result.appends) == (True, True)
+
+
+SCHEMA = {"data": {"columns": {"n": "int64"}, "extra": "refuse"}}
+
+
+def test_table_that_is_not_as_the_deployment_declares_fails_its_run(monkeypatch):
+    @track.training
+    def writes(run: RunContext):
+        run.write("data", pd.DataFrame({"n": [1.5], "more": [1]}))
+
+    declaring = Port(declaration={"schema": SCHEMA})
+    with (
+        started(monkeypatch, declaring, writes) as port,
+        pytest.raises(InvalidInput, match="'n' is float64 instead of"),
+    ):
+        writes()
+    assert port.calls == ["claim", "fail InvalidInput"]
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda run: run.write("other", signal()), "declares 'data', which was not written; written: 'other'"),
+        (lambda run: run.write("data", pd.DataFrame({"n": [1]}), publish=False), None),
+        (lambda run: run.save("data", b"x"), None),
+        (lambda run: run.write("data", pd.DataFrame({"n": [1]})), None),
+    ],
+)
+def test_result_without_the_declared_table_is_refused_if_it_has_others(act, message):
+    if message is None:
+        testing.run(bad_body(act), schema=SCHEMA)
+    else:
+        with pytest.raises(InvalidInput, match=message):
+            testing.run(bad_body(act), schema=SCHEMA)
+
+
 def bad_body(act):
     @track.refresh
     def body(run: RunContext):
@@ -277,6 +334,11 @@ def bad_body(act):
         (lambda run: run.write("a\nb", signal()), InvalidInput, "1 to 250 printable"),
         (lambda run: (run.write("a", signal()), run.write("a", signal())), InvalidInput, "already"),
         (lambda run: run.write("a", 17), InvalidInput, "int"),
+        (lambda run: run.delete("a", where=[("x", "==", 1)]), InvalidInput, "nothing to delete from"),
+        (lambda run: run.write("a", signal(), mode="replace"), InvalidInput, "overwrite, append, upsert"),
+        (lambda run: run.write("a", signal(), key=["date"]), InvalidInput, "key= is for mode='upsert'"),
+        (lambda run: run.write("a", signal(), mode="upsert"), InvalidInput, "say key="),
+        (lambda run: run.write("a", signal(), mode="upsert", key="date"), InvalidInput, "names of the columns"),
     ],
 )
 def test_bad_use_of_the_context_is_one_clear_error(act, error, message):

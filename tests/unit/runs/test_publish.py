@@ -130,6 +130,20 @@ def test_damaged_parquet_is_refused(world, file):
 
 
 @pytest.mark.usefixtures("nothing_recorded")
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"vendor": {"columns": {"close": "float32"}}}, "'close' is float64 instead of float32"),
+        ({"prices": {"columns": {"close": "float64"}}}, "declares 'prices', which was not written; written: 'vendor'"),
+    ],
+)
+def test_table_that_is_not_as_declared_is_refused(world, file, schema, said):
+    register(world, schema=schema)
+    with pytest.raises(InvalidInput, match=said):
+        publish(world, file)
+
+
+@pytest.mark.usefixtures("nothing_recorded")
 def test_data_date_in_the_future_is_refused(world, file):
     world.moment = datetime(2026, 1, 5, 9, tzinfo=UTC)
     with pytest.raises(InvalidInput, match=r"2026-01-06 lies in the future \(today is 2026-01-05 at the latest\)"):
