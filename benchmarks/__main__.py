@@ -23,6 +23,7 @@ from . import (
     run_life_postgres,
     run_life_sqlite,
     submit_postgres,
+    tables,
 )
 from .harness import Work, keep, measure
 from .report import report
@@ -75,6 +76,7 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             flow_overhead.WORK,
             inputs_of_a_run.WORK,
             propagation.work(),
+            *tables.works().values(),
             metric_points.WORK,
             metric_log.WORK,
             metric_log.COST,
