@@ -38,7 +38,16 @@ def test_folder_is_refused(store, tmp_path):
         (iter([b"bytes", 7]), "a part of the content is int: give bytes"),
         ("a\0b", "cannot read 'a.x00b'"),
     ],
-    ids=repr,
+    ids=[
+        "nothing",
+        "number",
+        "object",
+        "text file",
+        "empty text file",
+        "texts",
+        "a number among bytes",
+        "NUL in a path",
+    ],
 )
 def test_content_that_is_none_is_refused_and_nothing_is_stored(store, content, message):
     with pytest.raises(InvalidInput, match=message):
