@@ -17,10 +17,11 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage.models import Activity, Deployment
 from ..storage import faults
+from ..storage.compiled import row_type
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import parse_run_id, show_run_id
-from ..storage.statement import Sql, Statement, insert_all, one_of, row_type
+from ..storage.statement import Sql, Statement, insert_all, one_of
 from .events import Event
 from .models import Run, RunEvent, Store
 from .status import ACTIVE, LEASED, RunStatus, sources_of

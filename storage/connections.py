@@ -3,7 +3,8 @@
 SQLAlchemy opens the connections and runs the rarer statements; BEGIN and COMMIT are ours, because they are the most
 frequent statements of all, and because each database wants its own: on SQLite a transaction that may write takes the
 lock at once (deferred, it would fail at its first write whatever the timeout), on Postgres BEGIN brings the server's
-time along, and one that only reads sees one snapshot.
+time along, and one that only reads sees one snapshot. There, BEGIN travels with the first statement of a transaction
+that writes, and COMMIT with those that nobody has waited for.
 """
 
 import os
@@ -23,16 +24,16 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
+from .compiled import SESSION, land, translated
 from .errors import InvalidInput, StoreUnavailable
-from .prepared import Session
-from .statement import SESSION, translated
+from .prepared import Prepared, Sent, Session
 
 _WAL_ATTEMPTS = 100
 _SQLITE_BUSY_MS = 30_000
 _WAIT_S = 30.0
 _OVERFLOW = 20
 """Connections beyond the size asked for: a transaction inside of another one must not wait for itself."""
-_BEGAN_AT = "freshline_began_at"
+_BEGAN = "freshline_began"
 
 
 class Begin(StrEnum):
@@ -49,12 +50,14 @@ _SQLITE = {
     Begin.WRITE: "BEGIN IMMEDIATE",
     Begin.WRITE_IN_PASSING: "BEGIN IMMEDIATE",
 }
-_CLOCK = "SELECT clock_timestamp()"
-_PLAN_ONCE = "SET LOCAL plan_cache_mode = force_generic_plan"
+_CLOCK = "clock_timestamp()"
+_PLAN_ONCE = "set_config('plan_cache_mode', 'force_generic_plan', true)"
+_IN_PASSING = "set_config('synchronous_commit', 'off', true)"
+# The clock first: it is the column that is read.
 _POSTGRES = {
-    Begin.READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_CLOCK}",
-    Begin.WRITE: f"BEGIN; {_PLAN_ONCE}; {_CLOCK}",
-    Begin.WRITE_IN_PASSING: f"BEGIN; SET LOCAL synchronous_commit = off; {_PLAN_ONCE}; {_CLOCK}",
+    Begin.READ: (Prepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), Prepared(f"SELECT {_CLOCK}")),
+    Begin.WRITE: (Prepared("BEGIN"), Prepared(f"SELECT {_CLOCK}, {_PLAN_ONCE}")),
+    Begin.WRITE_IN_PASSING: (Prepared("BEGIN"), Prepared(f"SELECT {_CLOCK}, {_PLAN_ONCE}, {_IN_PASSING}")),
 }
 
 
@@ -89,7 +92,7 @@ class Connections:
             except BaseException:
                 self._undo(connection)
                 raise
-            self._idle.append(connection)
+            self._keep(connection)
         finally:
             self._free.release()
             if closings != self._closings:
@@ -111,19 +114,19 @@ class Connections:
             connection.close()
 
     def _begin(self, how: Begin) -> Connection:
-        text = (_SQLITE if self._is_sqlite else _POSTGRES)[how]
         while True:
             connection, is_new = self._take()
             try:
                 if self._is_sqlite:
                     raw: Any = connection.connection.driver_connection
-                    raw.execute(text)
+                    raw.execute(_SQLITE[how])
                 else:
                     session: Session = connection.info[SESSION]
-                    ((began,),) = session.rows(session.query(text.encode()))
-                    connection.info[_BEGAN_AT] = began.astimezone(UTC)
+                    connection.info[_BEGAN] = session.begin(_POSTGRES[how])
+                    if how == Begin.READ:  # if the connection is dead, nobody but this loop tries another one
+                        session.land()
             except Exception as error:
-                failure = translated(error, connection, text)
+                failure = translated(error, connection, f"BEGIN ({how})")
                 connection.close()
                 if not is_new and isinstance(failure, exc.DBAPIError) and failure.connection_invalidated:
                     continue  # the server had closed it meanwhile
@@ -137,10 +140,14 @@ class Connections:
             self._inherited.append(self._idle)
             self._idle, self._process = deque(), os.getpid()
             self._engine.dispose(close=False)
-        try:
-            return self._idle.pop(), False
-        except IndexError:
-            pass
+        while True:
+            try:
+                kept = self._idle.pop()
+            except IndexError:
+                break
+            if self._is_sqlite or kept.info[SESSION].is_alive():
+                return kept, False
+            self._discard(kept)
         try:
             return self._engine.connect(), True
         except exc.OperationalError as error:
@@ -148,20 +155,37 @@ class Connections:
             raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
 
     def _undo(self, connection: Connection) -> None:
-        try:
-            _end(connection, commit=False)
-        except Exception:
-            connection.invalidate()
-        if connection.invalidated:
-            connection.close()
-        else:
+        if not connection.invalidated:
+            try:
+                _end(connection, commit=False)
+            except Exception:
+                connection.invalidate()
+        is_lost = connection.invalidated
+        self._keep(connection)
+        if is_lost and not self._is_sqlite:
+            self._close_idle()  # what ended one has most likely ended all of them
+
+    def _keep(self, connection: Connection) -> None:
+        """Keep a connection for the next transaction, unless it is lost or in the middle of something."""
+        if not connection.invalidated and (self._is_sqlite or connection.info[SESSION].is_at_rest):
             self._idle.append(connection)
+        else:
+            self._discard(connection)
+
+    def _discard(self, connection: Connection) -> None:
+        connection.invalidate()
+        connection.close()
 
 
 def began_at(connection: Connection) -> datetime:
-    """Return when a transaction on Postgres began, by the server's clock."""
-    moment: datetime = connection.connection.info[_BEGAN_AT]
-    return moment
+    """Return when a transaction on Postgres began, by the server's clock: waits for its first statement."""
+    began: Sent = connection.connection.info[_BEGAN]
+    if began.result is None:
+        land(connection)
+    assert began.result is not None, "it comes first"
+    session: Session = connection.info[SESSION]
+    moment: datetime = session.rows(began.result)[0][0]
+    return moment.astimezone(UTC)
 
 
 def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous: str, size: int) -> Engine:
@@ -198,18 +222,23 @@ def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous:
         raw.autocommit = True  # the BEGIN of `Connections` is the only one
         record.info[SESSION] = Session(raw)
 
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def send_first_what_came_first(connection: Connection, *_: object) -> None:
+        land(connection)
+
     return engine
 
 
 def _end(connection: Connection, *, commit: bool) -> None:
-    if connection.in_transaction():  # SQLAlchemy has run a statement, and thinks that it has begun
-        (connection.commit if commit else connection.rollback)()
-        return
     raw: Any = connection.connection.driver_connection
+    session: Session | None = connection.info.get(SESSION)
+    ending: Any = raw if session is None else session
     try:
-        (raw.commit if commit else raw.rollback)()
+        (ending.commit if commit else ending.rollback)()
     except Exception as error:
         raise translated(error, connection, "COMMIT" if commit else "ROLLBACK") from error
+    if connection.in_transaction():  # SQLAlchemy has run a statement, and thinks that it has begun
+        (connection.commit if commit else connection.rollback)()
 
 
 def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:

@@ -1,18 +1,24 @@
-"""Postgres through psycopg's wrapper of libpq: statements prepared once per connection, and nothing in between.
+"""Postgres through psycopg's wrapper of libpq: statements prepared once per connection, sent many at a time.
 
 psycopg's cursor looks at each query anew: which parameters it has, how they are sent, whether to prepare it. For
 statements that never change, that is more work than the statement. Here a statement is prepared under a name of its
 own when a connection first runs it, and afterwards only its values travel. Parameters are sent as text and take their
 types from the statement; values are converted by psycopg's adapters, as its cursor would.
+
+Statements whose answers nobody needs yet are kept back, and leave together with the next one that somebody waits for:
+one flight to the server and back for all of them, in libpq's pipeline mode. The server runs them in order, and after
+one that fails none of the flight any more, a COMMIT at its end included. Outside of a flight the connection is as
+psycopg has it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import select
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 import psycopg
-from psycopg import errors, generators, pq
+from psycopg import errors, pq, waiting
 from psycopg.adapt import PyFormat, Transformer
 
 _PARAMETER = re.compile(r"%(?:%|\((?P<name>\w+)\)s)")
@@ -20,10 +26,19 @@ _SUCCEEDED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 _numbers = count(1)
 
 
+class Failed(Exception):
+    """A statement that the server refused, which need not be the one that was waited for."""
+
+    def __init__(self, error: psycopg.Error, text: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.text = text
+
+
 class Prepared:
     """The text of a statement, written for SQLAlchemy's dialect of psycopg, and the name that servers know it by."""
 
-    __slots__ = ("formats", "name", "parameters", "query")
+    __slots__ = ("formats", "name", "parameters", "query", "text")
 
     def __init__(self, text: str) -> None:
         places: dict[str, int] = {}
@@ -32,16 +47,31 @@ class Prepared:
             name = match["name"]
             return "%" if name is None else f"${places.setdefault(name, len(places) + 1)}"
 
+        self.text = text
         self.query = _PARAMETER.sub(place, text).encode()
         self.parameters = tuple(places)
         self.formats = [PyFormat.TEXT] * len(places)
         self.name = b"freshline_%d" % next(_numbers)
 
 
-class Session:
-    """One connection, and what it has prepared. For one thread at a time."""
+_COMMIT, _ROLLBACK = Prepared("COMMIT"), Prepared("ROLLBACK")
 
-    __slots__ = ("_adapters", "_connection", "_known", "_pgconn", "_prepares")
+
+class Sent:
+    """A statement on its way, and what the server says to it: None until its flight is back."""
+
+    __slots__ = ("result", "statement", "values")
+
+    def __init__(self, statement: Prepared, values: Sequence[Any]) -> None:
+        self.statement = statement
+        self.values = values
+        self.result: pq.abc.PGresult | None = None
+
+
+class Session:
+    """One connection, what it has prepared, and what is yet to be sent. For one thread at a time."""
+
+    __slots__ = ("_adapters", "_connection", "_known", "_pending", "_pgconn", "_prepares", "_started", "flights")
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -52,42 +82,163 @@ class Session:
         self._pgconn = connection.pgconn
         self._adapters = Transformer.from_context(connection)
         self._known: set[bytes] = set()
+        self._pending: list[Sent] = []
+        self._started = 0
+        self.flights = 0
+        """How often somebody has waited for the server."""
 
-    def query(self, text: bytes) -> pq.abc.PGresult:
-        """Run statements without parameters in one round trip; return the result of the last one."""
-        self._pgconn.send_query(text)
-        results: list[pq.abc.PGresult] = self._connection.wait(generators.execute(self._pgconn))
-        for result in results:
-            self._check(result)
-        return results[-1]
+    def begin(self, statements: Iterable[Prepared]) -> Sent:
+        """Have a transaction begin with these statements, on the way of the first one in it; return the last of them.
+
+        A transaction in which nothing else is sent never takes place.
+        """
+        assert not self._pending, "the transaction before has ended"
+        for statement in statements:
+            sent = self.send(statement, {})
+        self._started = len(self._pending)
+        return sent
+
+    def send(self, statement: Prepared, parameters: Mapping[str, Any]) -> Sent:
+        """Take a statement along on the next flight, after those that were sent before."""
+        values = self._adapters.dump_sequence([parameters[name] for name in statement.parameters], statement.formats)
+        sent = Sent(statement, values)
+        self._pending.append(sent)
+        return sent
 
     def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> pq.abc.PGresult:
-        """Run a statement; return its result.
+        """Run a statement, after what was sent before; return its result.
 
         Raises:
-            psycopg.Error: as psycopg's cursor would.
+            Failed: the server refuses it, or one before it, with the error that psycopg's cursor would raise.
+            psycopg.Error: the connection is lost.
         """
-        values = self._adapters.dump_sequence([parameters[name] for name in statement.parameters], statement.formats)
-        if not self._prepares:
-            self._pgconn.send_query_params(statement.query, values)
-            return self._answer()
-        if statement.name not in self._known:
-            self._pgconn.send_prepare(statement.name, statement.query)
-            self._answer()
-            self._known.add(statement.name)
-        self._pgconn.send_query_prepared(statement.name, values)
-        return self._answer()
+        sent = self.send(statement, parameters)
+        self.land()
+        assert sent.result is not None, "the flight is back"
+        return sent.result
+
+    def land(self) -> None:
+        """Wait until all that was sent is answered; errors as of `run`."""
+        flight, self._pending, self._started = self._pending, [], 0
+        if not flight:
+            return
+        pgconn, known, answered = self._pgconn, self._known, list[Sent | None]()
+        self.flights += 1
+        pgconn.enter_pipeline_mode()
+        for sent in flight:
+            statement = sent.statement
+            if not self._prepares:
+                pgconn.send_query_params(statement.query, sent.values)
+            else:
+                if statement.name not in known:
+                    pgconn.send_prepare(statement.name, statement.query)
+                    answered.append(None)
+                pgconn.send_query_prepared(statement.name, sent.values)
+            answered.append(sent)
+        pgconn.pipeline_sync()
+        results = self._connection.wait(_exchange(pgconn))
+        if pgconn.status == pq.ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+        self._take(results, flight, answered)
+
+    def commit(self) -> None:
+        """Commit, on the flight of what was sent before; errors as of `run`.
+
+        Raises:
+            Failed: a statement before it failed: nothing is committed.
+        """
+        if not self._has_begun():
+            self._pending.clear()
+            return
+        sent = self.send(_COMMIT, {})
+        self.land()
+        assert sent.result is not None, "the flight is back"
+        if sent.result.command_status != b"COMMIT":
+            # The failure was raised before, and somebody has caught it: the server has rolled back instead.
+            error = errors.InFailedSqlTransaction("nothing was committed: a statement of the transaction had failed")
+            raise Failed(error, "COMMIT")
+
+    def rollback(self) -> None:
+        """Undo the transaction; what has not been sent yet is not sent any more."""
+        self._pending.clear()
+        if self._pgconn.transaction_status != pq.TransactionStatus.IDLE:
+            self.run(_ROLLBACK, {})
+
+    @property
+    def is_at_rest(self) -> bool:
+        """True between transactions, when nothing is under way: only so may somebody else have the connection."""
+        return (
+            not self._pending
+            and self._pgconn.pipeline_status == pq.PipelineStatus.OFF
+            and self._pgconn.transaction_status == pq.TransactionStatus.IDLE
+        )
+
+    def is_alive(self) -> bool:
+        """Return False when the server has closed the connection while it was at rest, as far as this side knows."""
+        pgconn = self._pgconn
+        try:
+            asked = select.poll()
+            asked.register(pgconn.socket, select.POLLIN)
+            while asked.poll(0):  # it has said something: that is nearly always its farewell
+                pgconn.consume_input()
+        except psycopg.OperationalError:
+            return False
+        return pgconn.status == pq.ConnStatus.OK
 
     def rows(self, result: pq.abc.PGresult) -> Sequence[tuple[Any, ...]]:
         """Return the rows of a result, as psycopg's loaders read them."""
         self._adapters.set_pgresult(result)
         return self._adapters.load_rows(0, result.ntuples, tuple)
 
-    def _answer(self) -> pq.abc.PGresult:
-        result: pq.abc.PGresult = self._connection.wait(generators.execute(self._pgconn))[-1]
-        self._check(result)
-        return result
+    def _has_begun(self) -> bool:
+        """True when the server knows of the transaction, or has to."""
+        is_idle = self._pgconn.transaction_status == pq.TransactionStatus.IDLE
+        return not is_idle or len(self._pending) > self._started
 
-    def _check(self, result: pq.abc.PGresult) -> None:
-        if result.status not in _SUCCEEDED:
-            raise errors.error_from_result(result, encoding=self._connection.info.encoding)
+    def _take(
+        self, results: Sequence[pq.abc.PGresult], flight: Sequence[Sent], answered: Sequence[Sent | None]
+    ) -> None:
+        """Give each statement its result: one for itself, and one before if it had to be prepared (None)."""
+        names = iter(flight)
+        statement = next(names)
+        for sent, result in zip(answered, results, strict=False):
+            if result.status not in _SUCCEEDED:
+                # The first that failed; those after it were not run.
+                error = errors.error_from_result(result, encoding=self._connection.info.encoding)
+                raise Failed(error, statement.statement.text)
+            if sent is None:
+                self._known.add(statement.statement.name)
+            else:
+                sent.result = result
+                statement = next(names, statement)
+
+
+def _exchange(pgconn: pq.abc.PGconn) -> Generator[Any, Any, list[pq.abc.PGresult]]:
+    """Send what libpq holds, and return the results up to the end of the flight."""
+    while pgconn.flush():
+        if (yield waiting.Wait.RW) & waiting.Ready.R:
+            pgconn.consume_input()  # the server may not take more before it has been heard
+    results: list[pq.abc.PGresult] = []
+    failure: psycopg.OperationalError | None = None
+    is_between = False
+    while True:
+        try:
+            while pgconn.is_busy():
+                yield waiting.Wait.R
+                pgconn.consume_input()
+        except psycopg.OperationalError as error:
+            failure = error
+        result = None if failure is not None else pgconn.get_result()
+        if result is None:
+            if is_between or failure is not None:
+                break
+            is_between = True  # one statement ends here
+            continue
+        is_between = False
+        if result.status == pq.ExecStatus.PIPELINE_SYNC:
+            return results
+        results.append(result)
+    # The connection is lost. The server may have said why.
+    if results and results[-1].status == pq.ExecStatus.FATAL_ERROR:
+        return results
+    raise failure or psycopg.OperationalError("the connection to the server was lost")

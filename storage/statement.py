@@ -12,16 +12,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from .prepared import Prepared, Session
-
-Convert = Callable[[Any], Any]
-
-SESSION = "freshline_session"
-"""Where a connection to Postgres keeps its `Session`."""
+from .compiled import Answer, OnPostgres, OnSqlite
 
 _ROWS_AT_ONCE = 32
 
@@ -95,6 +89,31 @@ class Statement:
         changed: int = self._for(connection).run(connection, parameters)
         return changed
 
+    def ask(self, connection: Connection, **parameters: Any) -> Answer:
+        """Run it; whoever looks at the answer waits for it.
+
+        On Postgres, what is asked leaves together with the next statement that is waited for: several questions cost
+        one way to the server. An error of it is raised there, and names this statement.
+        """
+        answer: Answer = self._for(connection).ask(connection, parameters)
+        return answer
+
+    def post(self, connection: Connection, **parameters: Any) -> None:
+        """Run it without an answer: on Postgres, with the next statement that is waited for, or with the COMMIT.
+
+        An error of it is raised there, names this statement, and nothing is committed. Whoever has to know whether it
+        changed anything must `run` it.
+        """
+        self._for(connection).post(connection, parameters)
+
+    def post_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run an insertion, built with `Sql.values`, once for each set of parameters; on Postgres as `post` does."""
+        if connection.dialect.name == "sqlite":
+            self.run_many(connection, rows)
+            return
+        for count, numbered in _parts(rows):
+            self._for(connection, count).post(connection, numbered)
+
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run an insertion, built with `Sql.values`, once for each set of parameters."""
         if connection.dialect.name == "sqlite":
@@ -118,7 +137,7 @@ class Statement:
         if found is None:
             source: Any = self._build(Sql(dialect, count))
             compiled = source.compile(dialect=dialect)
-            on_driver = _OnPostgres if dialect.name == "postgresql" else _OnSqlite
+            on_driver = OnPostgres if dialect.name == "postgresql" else OnSqlite
             found = self._compiled[dialect.name, count] = on_driver(compiled, dialect)
         return found
 
@@ -149,160 +168,3 @@ def _parts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, A
             len(part),
             {f"{name}{_numbered(at)}": value for at, row in enumerate(part) for name, value in row.items()},
         )
-
-
-class _Row:
-    """One row: its columns are attributes, converted from what the driver gave when they are asked for.
-
-    The row of a run has sixty columns, and whoever reads it wants six: the conversions would be most of the work.
-    """
-
-    __slots__ = ("_given",)
-    _fields: tuple[str, ...] = ()
-
-    def __init__(self, given: Sequence[Any]) -> None:
-        self._given = given
-
-    def __getitem__(self, position: int) -> Any:
-        return getattr(self, self._fields[position])
-
-    def __iter__(self) -> Iterator[Any]:
-        return (getattr(self, name) for name in self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Row) and self._asdict() == other._asdict()
-
-    __hash__ = None  # type: ignore[assignment]  # a row may hold what has no hash
-
-    def __repr__(self) -> str:
-        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
-
-    def _asdict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._fields}
-
-
-def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None) -> Any:
-    """Return the class of rows with these columns, made of a sequence of values.
-
-    `converts` maps positions to what makes the value out of the driver's.
-    """
-    fields = tuple(names)
-    made = converts or {}
-    columns = {name: _column(position, made.get(position)) for position, name in enumerate(fields)}
-    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, **columns})
-
-
-def _column(position: int, convert: Convert | None) -> property:
-    if convert is None:
-        return property(lambda row: row._given[position])
-
-    def value(row: _Row) -> Any:
-        given = row._given[position]
-        return None if given is None else convert(given)
-
-    return property(value)
-
-
-class _Compiled:
-    """A statement's text for one database, and the conversions of its parameters and columns."""
-
-    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        self.text = str(compiled)
-        self._fixed = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-        self._binds: dict[str, Convert] = dict(compiled._bind_processors)
-        self._dialect = dialect
-        self._columns: Sequence[Any] = compiled._result_columns or ()
-        self._row: Any = None
-
-    def _made(self, given: Sequence[Sequence[Any]], codes: Iterable[Any]) -> list[Any]:
-        """Return the driver's rows as ours; `codes` is how the driver calls the types of the columns."""
-        row = self._row
-        if row is None:
-            # Only a result says how the driver gives it: some conversions depend on that.
-            converts = {
-                position: convert
-                for position, (column, code) in enumerate(zip(self._columns, codes, strict=True))
-                if (convert := column.type._cached_result_processor(self._dialect, code)) is not None
-            }
-            row = self._row = row_type((column.keyname for column in self._columns), converts)
-        return [row(one) for one in given]
-
-
-class _OnSqlite(_Compiled):
-    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        super().__init__(compiled, dialect)
-        self._order = [(name, self._binds.get(name)) for name in compiled.positiontup]
-
-    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        cursor = self._execute(connection, parameters)
-        rows = cursor.fetchall()
-        return self._made(rows, (about[1] for about in cursor.description)) if rows else []
-
-    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
-        changed: int = self._execute(connection, parameters).rowcount
-        return changed
-
-    def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        raw: Any = connection.connection.driver_connection
-        try:
-            raw.executemany(self.text, [self._bound(row) for row in rows])
-        except Exception as error:
-            raise translated(error, connection, self.text) from error
-
-    def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
-        raw: Any = connection.connection.driver_connection
-        try:
-            return raw.execute(self.text, self._bound(parameters))
-        except Exception as error:
-            raise translated(error, connection, self.text) from error
-
-    def _bound(self, parameters: Mapping[str, Any]) -> list[Any]:
-        if self._fixed:
-            parameters = {**self._fixed, **parameters}
-        return [
-            value if (value := parameters[name]) is None or convert is None else convert(value)
-            for name, convert in self._order
-        ]
-
-
-class _OnPostgres(_Compiled):
-    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        super().__init__(compiled, dialect)
-        self._prepared = Prepared(self.text)
-        self._converts = list(self._binds.items())
-
-    def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
-        session: Session = connection.info[SESSION]
-        result = self._execute(session, connection, parameters)
-        if not result.ntuples:
-            return []
-        return self._made(session.rows(result), (result.ftype(position) for position in range(result.nfields)))
-
-    def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
-        return self._execute(connection.info[SESSION], connection, parameters).command_tuples or 0
-
-    def _execute(self, session: Session, connection: Connection, parameters: Mapping[str, Any]) -> Any:
-        bound = {**self._fixed, **parameters}
-        for name, convert in self._converts:
-            bound[name] = convert(bound[name])
-        try:
-            return session.run(self._prepared, bound)
-        except Exception as error:
-            raise translated(error, connection, self.text) from error
-
-
-def translated(error: Exception, connection: Connection, text: str) -> Exception:
-    """Return the driver's error as SQLAlchemy's own, which says whether the connection is lost."""
-    dialect: Any = connection.dialect
-    if not isinstance(error, dialect.dbapi.Error):
-        return error
-    lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)
-    if lost:
-        connection.invalidate(error)
-    made: Exception = exc.DBAPIError.instance(
-        text, None, error, dialect.dbapi.Error, connection_invalidated=lost, dialect=dialect
-    )
-    return made

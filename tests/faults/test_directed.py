@@ -14,7 +14,7 @@ from freshline.deployments.gateway import FlowRunState
 from freshline.runs.execution import RunExecution
 from freshline.runs.result import Result
 from freshline.runs.service import RunExecutionService
-from freshline.storage import connections
+from freshline.storage import compiled, connections
 from freshline.storage.faults import watched
 from tests.factories import Graph, declared
 from tests.faults import checker
@@ -113,6 +113,7 @@ def lose_reply_to_commit(monkeypatch):
     def lose(connection, *, commit):
         if commit and ordered:
             ordered.clear()
+            compiled.land(connection)
             driver = connection.connection.driver_connection
             driver.commit()
             driver.close()
