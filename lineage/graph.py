@@ -3,7 +3,7 @@
 Reads and writes edges in the caller's transaction. Knows nothing of freshness.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID
@@ -19,10 +19,21 @@ _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 
-def reached_from(sql: Sql, *, near: sa.Column[UUID], far: sa.Column[UUID]) -> sa.Select[tuple[UUID]]:
-    """Return the query for all that edges lead to from the parameter `start`, a list of ids; they have it near them."""
+Start = Callable[[Sql, sa.Column[UUID]], sa.ColumnElement[bool]]
+"""Returns the condition that the id in a column is where a walk begins."""
+
+
+def among_start(sql: Sql, column: sa.Column[UUID]) -> sa.ColumnElement[bool]:
+    """Begin at the parameter `start`, a list of ids."""
+    return sql.among(column, "start")
+
+
+def reached_from(
+    sql: Sql, *, near: sa.Column[UUID], far: sa.Column[UUID], start: Start = among_start
+) -> sa.Select[tuple[UUID]]:
+    """Return the query for all that edges lead to from the start; they have it near them."""
     # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
-    reached = sa.select(far.label("id")).where(sql.among(near, "start")).cte("reached", recursive=True)
+    reached = sa.select(far.label("id")).where(start(sql, near)).cte("reached", recursive=True)
     reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
     return sa.select(reached.c.id)
 

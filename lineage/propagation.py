@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from ..storage.statement import Sql, Statement, insert_all
-from .graph import reached_from
+from .graph import Start, among_start, reached_from
 from .models import Cause, Deployment, DeploymentState, Edge, Freshness, Version, VersionInput
 from .rule import FoundCause
 
@@ -33,10 +33,10 @@ _ROWS_AT_ONCE = 5_000
 _MANY = 100
 
 
-def _lock_reached(sql: Sql) -> sa.Executable:
-    reached = reached_from(sql, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id)
+def _lock_reached(sql: Sql, start: Start = among_start) -> sa.Executable:
+    reached = reached_from(sql, near=_EDGE.c.upstream_id, far=_EDGE.c.deployment_id, start=start)
     wanted = reached.union(
-        sa.select(_STATE.c.deployment_id).where(sql.among(_STATE.c.deployment_id, "start")),
+        sa.select(_STATE.c.deployment_id).where(start(sql, _STATE.c.deployment_id)),
         sa.select(_STATE.c.deployment_id).where(sql.among(_STATE.c.deployment_id, "also")),
     )
     # As an array: of a subquery of unknown size the planner thinks so much that it would read the whole table.
@@ -256,6 +256,11 @@ def lock_reached(connection: Connection, start: Iterable[UUID], *, also: Iterabl
     return [row[0] for row in _LOCK_REACHED.rows(connection, start=list(start), also=list(also))]
 
 
+def locking(start: Start) -> Statement:
+    """Return what locks as `lock_reached` does, for Postgres, from another start; it has the parameter `also`."""
+    return Statement(lambda sql: _lock_reached(sql, start))
+
+
 def facts_around(connection: Connection, start: Collection[UUID]) -> list[Any]:
     """Return what is stored about these deployments and about those that read one of them directly.
 
@@ -298,7 +303,7 @@ def delete_causes(connection: Connection, causes: Sequence[tuple[UUID, FoundCaus
         if connection.dialect.name == "sqlite":
             _DELETE_CAUSE.run_many(connection, [_row(one, cause, ("kind", "role")) for one, cause in part])
         else:
-            _DELETE_CAUSES.run(connection, **_texts(part, ("kind", "role")))
+            _DELETE_CAUSES.post(connection, **_texts(part, ("kind", "role")))
 
 
 def insert_causes(connection: Connection, causes: Sequence[tuple[UUID, FoundCause]], *, since: datetime) -> None:
@@ -308,7 +313,7 @@ def insert_causes(connection: Connection, causes: Sequence[tuple[UUID, FoundCaus
             rows = [_row(one, cause, FoundCause._fields) for one, cause in part]
             _INSERT_CAUSE.run_many(connection, [{**row, "partition": "", "since": since} for row in rows])
         else:
-            _INSERT_CAUSES.run(connection, **_texts(part, FoundCause._fields), since=since)
+            _INSERT_CAUSES.post(connection, **_texts(part, FoundCause._fields), since=since)
 
 
 def _parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..storage.compiled import Answer
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id
 from ..storage.statement import Statement, insert_all
@@ -190,9 +191,9 @@ def deployment_by_id(connection: Connection, deployment_id: UUID) -> Any:
     return _BY_ID.first(connection, deployment_id=deployment_id)
 
 
-def deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Row[Any] | None:
-    """Return the row of the deployment that Prefect knows by this id, if it is ours; without `parameter_schema`."""
-    return _BY_PREFECT_ID.first(connection, prefect_deployment_id=prefect_deployment_id)
+def ask_deployment_by_prefect_id(connection: Connection, prefect_deployment_id: UUID) -> Answer:
+    """Ask for the row of the deployment that Prefect knows by this id, if it is ours; without `parameter_schema`."""
+    return _BY_PREFECT_ID.ask(connection, prefect_deployment_id=prefect_deployment_id)
 
 
 def _differs(row: Row[Any], item: Declared) -> bool:

@@ -21,7 +21,7 @@ from ..storage.schema_changes import schema_diffs
 from ..storage.statement import Statement, insert_all
 from ..storage.words import EdgeKind
 from .freshness import stored_policy
-from .graph import refuse_cycle
+from .graph import Start, refuse_cycle
 from .models import Deployment, DeploymentState, Edge, Version, VersionInput
 
 _VERSION = Version.__table__  # type: ignore[attr-defined]
@@ -34,16 +34,23 @@ _MOST_DIFF_BYTES = 200_000
 """The database takes 256 KiB of JSON; a version must not fail for what it is compared with."""
 
 _IS_THIS = sa.and_(_STATE.c.deployment_id == sa.bindparam("of_deployment"), _STATE.c.partition == "")
-_STATE_OF = Statement(
-    lambda _: (
-        sa.select(
-            _STATE.c.next_number, _STATE.c.fence, _STATE.c.version_id, _DEPLOYMENT.c.policy, _VERSION.c.table_schema
+
+
+def state_of(start: Start) -> Statement:
+    """Return the query for what `publish` has to know of the deployment that a start names."""
+    return Statement(
+        lambda sql: (
+            sa.select(
+                _STATE.c.next_number, _STATE.c.fence, _STATE.c.version_id, _DEPLOYMENT.c.policy, _VERSION.c.table_schema
+            )
+            .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
+            .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+            .where(start(sql, _STATE.c.deployment_id), _STATE.c.partition == "")
         )
-        .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _STATE.c.deployment_id)
-        .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-        .where(_IS_THIS)
     )
-)
+
+
+_STATE_OF = state_of(lambda _, column: column == sa.bindparam("of_deployment"))
 _COUNT = Statement(lambda _: sa.update(_STATE).where(_IS_THIS).values(next_number=sa.bindparam("new_next_number")))
 _POLICY = Statement(lambda _: sa.select(_DEPLOYMENT.c.policy).where(_DEPLOYMENT.c.id == sa.bindparam("deployment_id")))
 _INSERT_VERSION = insert_all(
@@ -58,7 +65,7 @@ def _move_statement(*, on_base: bool) -> Statement:
     still_current = [_STATE.c.version_id == sa.bindparam("base_version_id")] if on_base else []
     columns = ("next_number", "version_id", "fence", "source_delayed", "lapses_at")
     return Statement(
-        lambda _: (
+        lambda sql: sql.certain(
             sa.update(_STATE)
             .where(_IS_THIS, _STATE.c.fence < sa.bindparam("new_fence", type_=_STATE.c.fence.type), *still_current)
             .values({name: sa.bindparam(f"new_{name}", type_=_STATE.c[name].type) for name in columns})
@@ -114,19 +121,20 @@ class Published:
     """False when a newer run, or another one on the same base, has published before: superseded."""
 
 
-def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Published:
+def publish(connection: Connection, new: NewVersion, *, now: datetime, state: Any | None = None) -> Published:
     """Insert a version with its inputs and move the pointer to it, in the caller's transaction.
 
     The caller holds the lock of the deployment's state (`staleness.lock_affected`) and propagates afterwards.
-    A version built on a base becomes current only while that base still is: no append is lost silently.
+    A version built on a base becomes current only while that base still is: no append is lost silently. `state` is
+    what `state_of` has given under that lock, if it was asked before.
     """
-    state = _STATE_OF.first(connection, of_deployment=new.deployment_id)
+    state = state or _STATE_OF.first(connection, of_deployment=new.deployment_id)
     assert state is not None, "a registered deployment has a state"
     version_id, number = new_id(), state.next_number + 1
     # Of two that began where nothing was, the second one would lose the rows of the first.
     is_late = new.appends and new.base_version_id is None and state.version_id is not None and faults.is_on(Guard.BASE)
     may_move = new.may_become_current and not is_late
-    _INSERT_VERSION.run(
+    _INSERT_VERSION.post(
         connection,
         id=version_id,
         deployment_id=new.deployment_id,
@@ -147,7 +155,7 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         may_become_current=may_move,
         created_at=now,
     )
-    _INSERT_INPUT.run_many(
+    _INSERT_INPUT.post_many(
         connection,
         [
             {
@@ -169,14 +177,15 @@ def publish(connection: Connection, new: NewVersion, *, now: datetime) -> Publis
         "new_source_delayed": new.source_delayed,
         "new_lapses_at": _lapse_of(state.policy, run_at=now, data_date=new.data_end),
     }
-    moved = 0
-    if may_move and base is None:
-        moved = _MOVE.run(connection, **pointer)
-    elif may_move:
-        moved = _MOVE_FROM_BASE.run(connection, **pointer, base_version_id=base)
-    if not moved:
-        _COUNT.run(connection, of_deployment=new.deployment_id, new_next_number=number)
-    return Published(version_id, number, new.digest, is_current=moved == 1)
+    # The state is locked: what was read of it tells whether the pointer moves. The statement has the same conditions.
+    moves = may_move and state.fence < fence and (base is None or base == state.version_id)
+    if moves and base is None:
+        _MOVE.post(connection, **pointer)
+    elif moves:
+        _MOVE_FROM_BASE.post(connection, **pointer, base_version_id=base)
+    else:
+        _COUNT.post(connection, of_deployment=new.deployment_id, new_next_number=number)
+    return Published(version_id, number, new.digest, is_current=moves)
 
 
 def renew_lapse(connection: Connection, deployment_id: UUID) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage import graph, staleness
 from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
+from ..storage.compiled import Answer
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement, one_of
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
@@ -73,6 +74,8 @@ class Admission:
     decision: Decision
     run: Row[Any]
     deployment: Row[Any]
+    state: Any | None = None
+    """The deployment's state, next_fence and version_id, where it was read as it was locked."""
 
 
 def judge(
@@ -82,26 +85,43 @@ def judge(
     trigger: Trigger,
     *,
     actor: str,
-    can_wait: bool = True,
-    is_claim: bool = False,
     now: datetime,
 ) -> Decision:
     """Ask the gate in the caller's transaction, whose writes are only what has lapsed since anybody looked."""
+    return _judge(connection, deployment, request, trigger, actor=actor, can_wait=True, is_claim=False, now=now)[0]
+
+
+def _judge(
+    connection: Connection,
+    deployment: Row[Any],
+    request: RunRequest,
+    trigger: Trigger,
+    *,
+    actor: str,
+    can_wait: bool,
+    is_claim: bool,
+    now: datetime,
+) -> tuple[Decision, Any | None]:
+    """Return the decision and, for a claim, the deployment's state, where it was read as it was locked."""
     wants_skip = (request.if_ready or IfReady.RUN) == IfReady.SKIP
     on_stale = on_stale_for(request, trigger, deployment.declaration.get("on_stale", {}))
-    # The gate must not call ready what has lapsed since the reconciler last looked.
-    asked = graph.upstream_of(connection, [deployment.id])
-    if wants_skip:
-        asked.add(deployment.id)
-    if asked:
-        staleness.lapse_due(connection, asked, now=now)
-    if is_claim:
-        # What the gate sees must hold when the fence is drawn: who publishes upstream locks this state too. After the
-        # lapses, and with what a refresh locks, because states are locked in the order of their ids.
-        refreshed = asked if on_stale == OnStale.REFRESH else set()
-        staleness.lock_states(connection, {deployment.id, *refreshed})
-    upstreams = gate.look(connection, deployment.id, now=now)
-    return gate.decide(
+    # What the gate sees must hold when the fence is drawn: who publishes upstream locks this state too. After the
+    # lapses, and with what a refresh locks, because states are locked in the order of their ids.
+    is_refresh = on_stale == OnStale.REFRESH
+    above = staleness.ask_above(
+        connection, deployment.id, with_itself=wants_skip, lock=is_claim and not is_refresh, now=now
+    )
+    asked: Answer | None = gate.ask(connection, deployment.id)  # on the same way: mostly, nothing has to be done first
+    found = above()
+    if found.due:
+        # The gate must not call ready what has lapsed since the reconciler last looked.
+        staleness.propagate(connection, found.due, now=now)
+        asked = None
+    if is_claim and (found.due or is_refresh):
+        staleness.lock_states(connection, {deployment.id, *(found.ids if is_refresh else ())})
+        asked = None
+    upstreams = gate.look(connection, deployment.id, now=now, asked=asked)
+    decision = gate.decide(
         upstreams,
         freshness=freshness_now(connection, deployment.id) if wants_skip else None,
         on_stale=on_stale,
@@ -111,6 +131,7 @@ def judge(
         can_wait=can_wait,
         now=now,
     )
+    return decision, found.state
 
 
 def admit(
@@ -136,11 +157,11 @@ def admit(
         return Admission(decision, _noted(connection, run, decision, now=now), deployment)
     request = RunRequest.model_validate(run.request)
     trigger = Trigger(run.trigger)
-    decision = judge(
+    decision, state = _judge(
         connection, deployment, request, trigger, actor=run.actor, can_wait=can_wait, is_claim=True, now=now
     )
     run = _noted(connection, run, decision, now=now)
-    return Admission(decision, carry_out(connection, run, deployment, decision, request, now=now), deployment)
+    return Admission(decision, carry_out(connection, run, deployment, decision, request, now=now), deployment, state)
 
 
 def _noted(connection: Connection, run: Row[Any], decision: Decision, *, now: datetime) -> Row[Any]:

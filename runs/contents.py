@@ -60,13 +60,13 @@ _UPSERT_METRIC = Statement(_upsert_metric)
 
 def write_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace what the run has pinned: rows of role, upstream_id, version_id, pinned, read."""
-    _DELETE_INPUTS.run(connection, run_id=run_id)
+    _DELETE_INPUTS.post(connection, run_id=run_id)
     add_inputs(connection, run_id, rows)
 
 
 def add_inputs(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]]) -> None:
     """Record what a run has pinned or read: rows of role, upstream_id, version_id, pinned, read."""
-    _INSERT_INPUT.run_many(connection, [{"run_id": run_id, **row} for row in rows])
+    _INSERT_INPUT.post_many(connection, [{"run_id": run_id, **row} for row in rows])
 
 
 def mark_reads(connection: Connection, run_id: UUID, reads: Sequence[Mapping[str, Any]]) -> None:
@@ -90,7 +90,7 @@ def inputs_of(connection: Connection, run_id: UUID) -> list[Row[Any]]:
 
 def write_metrics(connection: Connection, run_id: UUID, rows: Sequence[Mapping[str, Any]], *, now: datetime) -> None:
     """Insert or replace latest values: rows of name, value (NaN is null) and convention."""
-    _UPSERT_METRIC.run_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
+    _UPSERT_METRIC.post_many(connection, [{"run_id": run_id, "at": now, "convention": None, **row} for row in rows])
 
 
 def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]]:
@@ -106,13 +106,13 @@ def metric_value(row: Row[Any]) -> float:
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Insert the run's row in the table of its type."""
-    _detail_insert(DeploymentKind(kind), tuple(facts)).run(connection, run_id=run_id, **facts)
+    _detail_insert(DeploymentKind(kind), tuple(facts)).post(connection, run_id=run_id, **facts)
 
 
 def update_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:
     """Change the run's row in the table of its type."""
     if facts:
-        _detail_update(DeploymentKind(kind), tuple(facts)).run(connection, of_run=run_id, **facts)
+        _detail_update(DeploymentKind(kind), tuple(facts)).post(connection, of_run=run_id, **facts)
 
 
 def detail_of(connection: Connection, kind: Any, run_id: UUID) -> Row[Any]:

@@ -129,13 +129,14 @@ class Dispatcher:
 
         def recorded(connection: Connection) -> None:
             dispatched = events.RunDispatched(flow_run_id=flow_run.id)
+            settled = outbox.settle(connection, entry)
+            locked = store.ask_locked(connection, run.id).first()
             now = self.database.now(connection)
-            if not outbox.settle(connection, entry):
+            if not settled.changed() or locked is None:
                 return
-            changed = store.change(
-                connection, run.id, [dispatched], actor="dispatcher", now=now, brief=True, flow_run_id=flow_run.id
-            )
-            if changed is None and store.get_run(connection, run.id).status == RunStatus.CANCELLED:
+            if locked.ended_at is None:
+                store.amend(connection, locked, [dispatched], actor="dispatcher", now=now, flow_run_id=flow_run.id)
+            elif locked.status == RunStatus.CANCELLED:
                 # It was cancelled while its flow run was being created.
                 self._enqueue_cancel(connection, run.id, flow_run.id)
             faults.reach("dispatch.before_commit")

@@ -1,6 +1,7 @@
 """Every end of a run, in one place, and what follows from it: those that waited for it go on or end too."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage import staleness
 from ..lineage.models import Activity, Deployment, DeploymentState, Freshness
+from ..storage.compiled import Answer
 from ..storage.statement import Statement
 from ..storage.words import IfReady
 from . import events, outbox, store, waits
@@ -49,6 +51,16 @@ _NOTE_END = _note_statement(_NOTED)
 _NOTE_END_OF_STARTED = _note_statement(_NOTED, activity=store.activity_after(_STATE.c.deployment_id, "idle_activity"))
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a transaction that ends a run has locked before: the run, and the state of its deployment."""
+
+    run: Any
+    """The run's row, in a status from which it may end so."""
+    waiting: Answer
+    """What waits for the run or for its deployment: `waits.ask_dependencies`, asked under these locks."""
+
+
 def end_run(
     connection: Connection,
     run_id: UUID,
@@ -59,7 +71,7 @@ def end_run(
     now: datetime,
     started_at: datetime | None = None,
     changed: Iterable[UUID] = (),
-    holds_state: bool = False,
+    held: Held | None = None,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
     brief: bool = False,
@@ -69,41 +81,54 @@ def end_run(
 
     In the caller's transaction, also: the deployment's activity and last end, and whoever waited for the run, or for
     the deployments that `changed` in this transaction. `started_at` is when its body first started, if it did;
-    `holds_state`: this transaction has locked the deployment's state. A
-    `brief` row is without the columns of JSON.
+    `held` is what this transaction has locked of it already. A `brief` row is without the columns of JSON.
     """
-    row = store.transition(
-        connection,
-        run_id,
-        status,
-        happened,
-        actor=actor,
-        now=now,
-        held_fence=held_fence,
-        lease_before=lease_before,
-        brief=brief,
-        stop_reason=stop_reason,
-        duration_ns=None if started_at is None else (now - started_at) // timedelta(microseconds=1) * 1000,
-        **values,
-    )
-    if row is None:
-        return None
-    # Two runs of the deployment that end at the same moment must see each other's end.
-    if not holds_state:
+    values["stop_reason"] = stop_reason
+    values["duration_ns"] = None if started_at is None else (now - started_at) // timedelta(microseconds=1) * 1000
+    if held is not None:
+        row = store.move(connection, held.run, status, happened, actor=actor, now=now, **values)
+    else:
+        row = store.transition(
+            connection,
+            run_id,
+            status,
+            happened,
+            actor=actor,
+            now=now,
+            held_fence=held_fence,
+            lease_before=lease_before,
+            brief=brief,
+            **values,
+        )
+        if row is None:
+            return None
+        # Two runs of the deployment that end at the same moment must see each other's end.
         staleness.lock_states(connection, [row.deployment_id])
     _note_end(connection, row, now=now)
-    release_waiting(connection, ended=row, changed=changed, now=now)
+    release_waiting(connection, ended=row, changed=changed, now=now, waiting=held.waiting if held is not None else None)
     return row
 
 
 def release_waiting(
-    connection: Connection, *, ended: Row[Any] | None = None, changed: Iterable[UUID] = (), now: datetime
+    connection: Connection,
+    *,
+    ended: Row[Any] | None = None,
+    changed: Iterable[UUID] = (),
+    now: datetime,
+    waiting: Answer | None = None,
 ) -> None:
-    """Let runs go on that waited for this run, or for these deployments to be ready."""
+    """Let runs go on that waited for this run, or for these deployments to be ready.
+
+    `waiting` is what waits for the run or for its own deployment, asked before, under the lock of its state.
+    """
     run_id, changed = ended.id if ended is not None else None, set(changed)
     if len(changed) > _MANY:
         changed &= waits.awaited_upstreams(connection)
-    for dependency in waits.dependencies_on(connection, run_id=run_id, upstream_ids=changed):
+    if waiting is None or ended is None or not changed <= {ended.deployment_id}:
+        waiting = waits.ask_dependencies(connection, run_id=run_id, upstream_ids=changed)
+    for dependency in waiting.rows():
+        if dependency.upstream_run_id is None and dependency.upstream_id not in changed:
+            continue
         # Two upstreams that end at the same moment must see each other's removal.
         if store.get_run(connection, dependency.run_id, lock=True).status != RunStatus.WAITING:
             continue
@@ -186,7 +211,7 @@ def _note_end(connection: Connection, run: Row[Any], *, now: datetime) -> None:
     }
     if run.attempt == 0:
         # What never started says nothing of the deployment's activity.
-        _NOTE_END.run(connection, **noted)
+        _NOTE_END.post(connection, **noted)
         return
     idle = Activity.ERROR if run.status == RunStatus.FAILED else Activity.IDLE
-    _NOTE_END_OF_STARTED.run(connection, **noted, idle_activity=idle)
+    _NOTE_END_OF_STARTED.post(connection, **noted, idle_activity=idle)

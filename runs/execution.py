@@ -14,17 +14,19 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import registry, staleness, versions
+from ..lineage import propagation, registry, staleness, versions
 from ..lineage.models import Activity, Deployment, DeploymentState
 from ..storage import faults
 from ..storage.artifacts import ArtifactRecord, replace_artifacts
+from ..storage.compiled import Answer
 from ..storage.database import Database
 from ..storage.errors import Fenced
+from ..storage.faults import Guard
 from ..storage.ids import show_run_id
-from ..storage.statement import Statement
-from . import contents, details, events, steps, store
+from ..storage.statement import Sql, Statement
+from . import contents, details, events, steps, store, waits
 from .admission import Admission, admit
-from .ending import end_run
+from .ending import Held, end_run
 from .gate import READY, Decision
 from .logs import run_event
 from .points import sent
@@ -52,7 +54,16 @@ _DRAW_FENCE = Statement(
     )
 )
 
-FindRun = Callable[[Connection, datetime], tuple[Row[Any], Row[Any] | None]]
+
+def _of_run(_: Sql, column: sa.Column[UUID]) -> sa.ColumnElement[bool]:
+    run = store.RUN
+    return column == sa.select(run.c.deployment_id).where(run.c.id == sa.bindparam("run_id")).scalar_subquery()
+
+
+_LOCK_ITS_STATES = propagation.locking(_of_run)
+_ITS_STATE = versions.state_of(_of_run)
+
+FindRun = Callable[[Connection], tuple[Row[Any], Row[Any] | None]]
 """Returns, or records, the run that is to be claimed, with its deployment where that was read on the way.
 
 Nobody else changes the run meanwhile.
@@ -98,12 +109,12 @@ class RunExecution:
         faults.reach("claim.begin")
 
         def work(connection: Connection) -> Claim:
-            now = self.database.now(connection)
             deployment: Row[Any] | None = None
             if isinstance(run, UUID):
                 found = store.get_run(connection, run, lock=True)
             else:
-                found, deployment = run(connection, now)
+                found, deployment = run(connection)
+            now = self.database.now(connection)
             faults.reach("claim.ensured")
             deployment = deployment or registry.deployment_by_id(connection, found.deployment_id)
             assert deployment is not None, "every run has one"
@@ -130,24 +141,16 @@ class RunExecution:
             Fenced: somebody else holds the run, or it has ended.
         """
 
-        def work(connection: Connection) -> Row[Any]:
+        def work(connection: Connection) -> Answer:
             now = self.database.now(connection)
             until = now + timedelta(seconds=self.lease_s)
-            row = store.change(
-                connection,
-                run_id,
-                actor="worker",
-                now=now,
-                held_fence=fence,
-                brief=True,
-                lease_until=until,
-                heartbeat_at=now,
-            )
-            if row is None:
-                raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: stop without publishing")
-            return row
+            return store.ask_change(connection, run_id, fence, lease_until=until, heartbeat_at=now)
 
-        return self.database.write(work)
+        # Where it changes nothing, nothing is what is committed.
+        row: Row[Any] | None = self.database.write(work).first()
+        if row is None:
+            raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: stop without publishing")
+        return row
 
     def complete(self, run_id: UUID, fence: int, result: Result) -> Row[Any]:
         """Publish the result and end the run, in one transaction; return the run. Calling again changes nothing.
@@ -162,21 +165,25 @@ class RunExecution:
         faults.reach("complete.begin")
 
         def work(connection: Connection) -> Row[Any]:
+            # The guard comes first: it also locks the run's row against a cancellation or an expiry. Then the states,
+            # in the order of their ids. What is asked of the state sees what was written before it was locked.
+            held = store.ask_held(connection, run_id, fence)
+            affected = _ask_locks(connection, run_id, [read.upstream_id for read in result.reads])
+            state = _ITS_STATE.ask(connection, run_id=run_id)
+            run = held.first()
             now = self.database.now(connection)
-            # The guard comes first: it also locks the run's row against a cancellation or an expiry.
-            run = store.change(connection, run_id, actor="worker", now=now, held_fence=fence, brief=True)
             if run is None:
                 ended = store.get_run(connection, run_id)
                 if ended.status == RunStatus.COMPLETED and ended.fence == fence:
                     return ended  # the reply to the first call was lost
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: nothing was published")
             faults.reach("complete.guarded")
-            read_from = [read.upstream_id for read in result.reads]
-            affected = staleness.lock_affected(connection, [run.deployment_id], upstreams=read_from)
+            locked = affected(run.deployment_id)
             faults.reach("complete.locked")
-            published = publish_result(connection, run, fence, result, now=now)
+            published = publish_result(connection, run, fence, result, now=now, state=state.first())
             faults.reach("complete.published")
-            changes = staleness.recompute(connection, affected, now=now)
+            waiting = waits.ask_dependencies(connection, run_id=run_id, upstream_ids=[run.deployment_id])
+            changes = staleness.recompute(connection, locked, now=now)
             faults.reach("complete.recomputed")
             contents.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
             if result.series is not None:
@@ -204,8 +211,7 @@ class RunExecution:
                 now=now,
                 started_at=run.started_at,
                 changed=[change.deployment_id for change in changes if change.after in READY],
-                holds_state=True,
-                brief=True,
+                held=Held(run, waiting),
                 version_id=published.version_id,
                 outputs=dict(result.outputs),
                 progress=1.0,
@@ -345,18 +351,23 @@ class RunExecution:
         self, connection: Connection, admission: Admission, *, worker: str, provenance: Mapping[str, str], now: datetime
     ) -> Claim:
         run, deployment = admission.run, admission.deployment
-        state = _DRAW_FENCE.first(connection, of_deployment=deployment.id, of_partition=run.partition)
-        assert state is not None, "a registered deployment has a state"
+        state, drawn = admission.state, {"of_deployment": deployment.id, "of_partition": run.partition}
+        if state is not None:  # locked: nobody else draws
+            _DRAW_FENCE.post(connection, **drawn)
+            fence = state.next_fence + 1
+        else:
+            state = _DRAW_FENCE.first(connection, **drawn)
+            assert state is not None, "a registered deployment has a state"
+            fence = state.next_fence
         faults.reach("claim.fenced")
         pins = admission.decision.pins()
         rows = [{**vars(pin), "pinned": True, "read": False} for pin in pins]
         (contents.write_inputs if run.attempt else contents.add_inputs)(connection, run.id, rows)
         faults.reach("claim.pinned")
         attempt = run.attempt + 1
-        began = events.RunStarted(attempt=attempt, fence=state.next_fence, worker=worker)
+        began = events.RunStarted(attempt=attempt, fence=fence, worker=worker)
         values: dict[str, Any] = {
-            "held_fence": run.fence,
-            "fence": state.next_fence,
+            "fence": fence,
             "attempt": attempt,
             "lease_owner": worker,
             "lease_until": now + timedelta(seconds=self.lease_s),
@@ -371,12 +382,21 @@ class RunExecution:
         }
         if run.status == RunStatus.RUNNING:
             # Its infrastructure started the flow run again: the new fence stops whoever still executes the old one.
-            started = store.change(connection, run.id, [began], actor=worker, now=now, brief=True, **values)
+            started = store.amend(connection, run, [began], actor=worker, now=now, **values)
         else:
-            target = RunStatus.RUNNING
-            started = store.transition(connection, run.id, target, [began], actor=worker, now=now, brief=True, **values)
-        assert started is not None, "the run was read in this transaction"
-        return Claim(store.joined(run, started), deployment, admission.decision, may_start=True, pins=pins)
+            started = store.move(connection, run, RunStatus.RUNNING, [began], actor=worker, now=now, **values)
+        return Claim(started, deployment, admission.decision, may_start=True, pins=pins)
+
+
+def _ask_locks(connection: Connection, run_id: UUID, read_from: Sequence[UUID]) -> Callable[[UUID], staleness.Affected]:
+    """Lock what `staleness.lock_affected` does for the run's deployment, without knowing which that is.
+
+    The function that is returned is told, and returns what was locked.
+    """
+    if connection.dialect.name == "sqlite" or not faults.is_on(Guard.LOCK_ORDER):
+        return lambda deployment_id: staleness.lock_affected(connection, [deployment_id], upstreams=read_from)
+    locked = _LOCK_ITS_STATES.ask(connection, run_id=run_id, also=read_from)
+    return lambda deployment_id: staleness.Affected(frozenset({deployment_id}), {row[0] for row in locked.rows()})
 
 
 def _storable(text: str) -> str:

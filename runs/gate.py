@@ -18,6 +18,7 @@ from ..lineage.freshness import stored_policy
 from ..lineage.models import Deployment, DeploymentState, Edge, Freshness, Version
 from ..lineage.reasons import sentences_of
 from ..lineage.versions import Input
+from ..storage.compiled import Answer
 from ..storage.statement import Statement
 from ..storage.words import IfReady, OnStale
 
@@ -156,9 +157,19 @@ class Decision:
         return stored is None or {**self.evidence(), "as_of": None} != {**stored, "as_of": None}
 
 
-def look(connection: Connection, deployment_id: UUID, *, now: datetime) -> tuple[UpstreamReport, ...]:
-    """Return what the gate sees now of the deployment's direct upstreams, ordered by role."""
-    rows = _LOOK.rows(connection, deployment_id=deployment_id)
+def ask(connection: Connection, deployment_id: UUID) -> Answer:
+    """Ask for what `look` reads."""
+    return _LOOK.ask(connection, deployment_id=deployment_id)
+
+
+def look(
+    connection: Connection, deployment_id: UUID, *, now: datetime, asked: Answer | None = None
+) -> tuple[UpstreamReport, ...]:
+    """Return what the gate sees now of the deployment's direct upstreams, ordered by role.
+
+    `asked` is what `ask` has returned, if that was done before.
+    """
+    rows = (asked or ask(connection, deployment_id)).rows()
     unready = [row.id for row in rows if row.retired_at is None and row.freshness not in READY]
     sentences = sentences_of(connection, unready) if unready else {}
     reports = []

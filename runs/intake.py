@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Row
 from ..deployments.gateway import FlowRunFacts
 from ..lineage import registry
 from ..lineage.models import Deployment
+from ..storage.compiled import Answer
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import new_id, show_run_id
 from ..storage.words import DeploymentKind, Trigger
@@ -74,20 +75,41 @@ class FlowCall:
         return " or ".join(map(repr, self.flow_names)) or "this call"
 
 
+@dataclass(frozen=True)
+class AskedOfStart:
+    """What has to be known of a deployment's flow run, asked of the database."""
+
+    deployment: Answer
+    """Its deployment, if that is ours."""
+    runs: Answer
+    """The runs that may be its, locked."""
+
+
+def ask_of_start(connection: Connection, flow_run: FlowRunFacts | None) -> AskedOfStart | None:
+    """Ask for what has to be known of a flow run; None where its deployment is not Prefect's."""
+    if flow_run is None or flow_run.deployment_id is None:
+        return None
+    return AskedOfStart(
+        registry.ask_deployment_by_prefect_id(connection, flow_run.deployment_id),
+        store.ask_runs_of_start(connection, flow_run.id, labelled=_label_of(flow_run)),
+    )
+
+
 def run_of_call(
-    connection: Connection, call: FlowCall, *, tenant_id: str, now: datetime
+    connection: Connection, call: FlowCall, asked: AskedOfStart | None, *, tenant_id: str, now: datetime
 ) -> tuple[Row[Any], Row[Any] | None]:
     """Return the run of a call that starts now, recorded if it had none; nobody else changes it meanwhile.
 
-    With it comes its deployment, where that was read on the way.
+    With it comes its deployment, where that was read on the way. `asked` is what `ask_of_start` has returned for the
+    call's flow run.
 
     Raises:
         NotFound: the call's deployment is not registered.
         InvalidInput: several deployments may be meant, or the one that was said is of another kind.
     """
     flow_run = call.flow_run
-    if flow_run is not None and flow_run.deployment_id is not None:
-        found = _run_of_deployment(connection, flow_run, now=now, is_starting=True, caller_id=call.caller_id)
+    if flow_run is not None and asked is not None:
+        found = _run_of_deployment(connection, flow_run, asked, now=now, is_starting=True, caller_id=call.caller_id)
         if found is None:
             raise NotFound("registered deployment for the flow run", flow_run.name)
         return found
@@ -100,7 +122,7 @@ def run_of_call(
         known = store.run_by_key(connection, key, tenant_id=tenant_id)
     else:
         origin = replace(origin, flow_run_id=flow_run.id)
-        known = _newest_of(store.runs_of_start(connection, flow_run.id), flow_run.id)
+        known = _newest_of(store.ask_runs_of_start(connection, flow_run.id).rows(), flow_run.id)
         if known is not None and _starts_again(known, flow_run):
             # Whoever calls is called again, and calls again: that is no act of a person.
             origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
@@ -130,20 +152,27 @@ def ensure_run(
     generation: a terminal run never reopens. `caller_id` is the flow run that called this one, if one did: its run,
     if it has one, is the parent.
     """
-    found = _run_of_deployment(connection, flow_run, now=now, is_starting=is_starting, caller_id=caller_id)
+    asked = ask_of_start(connection, flow_run)
+    if asked is None:
+        return None
+    found = _run_of_deployment(connection, flow_run, asked, now=now, is_starting=is_starting, caller_id=caller_id)
     return None if found is None else found[0]
 
 
 def _run_of_deployment(
-    connection: Connection, flow_run: FlowRunFacts, *, now: datetime, is_starting: bool, caller_id: UUID | None
+    connection: Connection,
+    flow_run: FlowRunFacts,
+    asked: AskedOfStart,
+    *,
+    now: datetime,
+    is_starting: bool,
+    caller_id: UUID | None,
 ) -> tuple[Row[Any], Row[Any]] | None:
-    if flow_run.deployment_id is None:
-        return None
     label = _label_of(flow_run)
-    deployment = registry.deployment_by_prefect_id(connection, flow_run.deployment_id)
+    deployment = asked.deployment.first()
     if deployment is None:
         return None
-    found = store.runs_of_start(connection, flow_run.id, labelled=label)
+    found = asked.runs.rows()
     run = _newest_of(found, flow_run.id)
     if run is None:
         run = next((one for one in found if one.id == label and one.deployment_id == deployment.id), None)
@@ -250,6 +279,6 @@ def _deployments_of_flows(connection: Connection, call: FlowCall, tenant_id: str
 
 def _existing(connection: Connection, flow_run_id: UUID) -> Row[Any]:
     """Return the run that another caller recorded at the same moment."""
-    run = _newest_of(store.runs_of_start(connection, flow_run_id), flow_run_id)
+    run = _newest_of(store.ask_runs_of_start(connection, flow_run_id).rows(), flow_run_id)
     assert run is not None, "the flow run that prevented the insert has one"
     return run

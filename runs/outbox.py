@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..storage.compiled import Answer
 from ..storage.ids import new_id
 from ..storage.statement import Statement
 from .models import Outbox
@@ -91,21 +92,17 @@ def enqueue(
     payload: dict[str, Any] | None = None,
 ) -> bool:
     """Write an entry; return False when there is one with the same key: it is written once."""
-    written = _ENQUEUE.run(
-        connection, id=new_id(), topic=topic, run_id=run_id, dedupe_key=dedupe_key, payload=payload or {}, state="due",
-        attempts=0, due_at=now,
-    )  # fmt: skip
-    return written == 1
+    return _ENQUEUE.run(connection, **_entry(topic, run_id, dedupe_key, now, payload)) == 1
 
 
 def dispatch(connection: Connection, run: Any, *, now: datetime) -> None:
     """Have a flow run created for a pending run; each time that it becomes pending, once."""
-    enqueue(connection, Topic.DISPATCH, run.id, dedupe_key=f"dispatch:{run.id}:{run.last_seq}", now=now)
+    _ENQUEUE.post(connection, **_entry(Topic.DISPATCH, run.id, f"dispatch:{run.id}:{run.last_seq}", now))
 
 
 def resume(connection: Connection, run: Any, *, now: datetime) -> None:
     """Have the suspended flow run of this run go on."""
-    enqueue(connection, Topic.RESUME, run.id, dedupe_key=f"resume:{run.id}:{run.last_seq}", now=now)
+    _ENQUEUE.post(connection, **_entry(Topic.RESUME, run.id, f"resume:{run.id}:{run.last_seq}", now))
 
 
 def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: float = 60.0) -> list[Row[Any]]:
@@ -123,14 +120,14 @@ def is_to_be_forced(connection: Connection, run_id: UUID) -> bool:
     return connection.execute(forced.limit(1)).first() is not None
 
 
-def settle(connection: Connection, entry: Row[Any]) -> bool:
-    """Mark an entry as sent; return False when its claim had run out and somebody else has it."""
+def settle(connection: Connection, entry: Row[Any]) -> Answer:
+    """Mark an entry as sent; it changes nothing when its claim had run out and somebody else has it."""
     return _close(connection, entry, state="done", error=None)
 
 
 def bury(connection: Connection, entry: Row[Any], *, error: str) -> bool:
     """Give an entry up for good."""
-    return _close(connection, entry, state="dead", error=error[:2000])
+    return _close(connection, entry, state="dead", error=error[:2000]).changed() == 1
 
 
 def postpone(connection: Connection, entry: Row[Any], *, error: str, now: datetime) -> None:
@@ -143,5 +140,20 @@ def postpone(connection: Connection, entry: Row[Any], *, error: str, now: dateti
     )
 
 
-def _close(connection: Connection, entry: Row[Any], *, state: str, error: str | None) -> bool:
-    return _CLOSE.run(connection, entry=entry.id, token=entry.claim_token, new_state=state, error=error) == 1
+def _entry(
+    topic: Topic, run_id: UUID, dedupe_key: str, now: datetime, payload: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "topic": topic,
+        "run_id": run_id,
+        "dedupe_key": dedupe_key,
+        "payload": payload or {},
+        "state": "due",
+        "attempts": 0,
+        "due_at": now,
+    }
+
+
+def _close(connection: Connection, entry: Row[Any], *, state: str, error: str | None) -> Answer:
+    return _CLOSE.ask(connection, entry=entry.id, token=entry.claim_token, new_state=state, error=error)

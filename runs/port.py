@@ -12,18 +12,19 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sqlalchemy.engine import Row
+from sqlalchemy.engine import Connection, Row
 
 from ..deployments.gateway import FlowRunFacts, Gateway
 from ..lineage import references, versions
 from ..lineage.freshness import stored_policy
 from ..storage.artifacts import ArtifactRecord, artifacts_of
+from ..storage.compiled import Answer
 from ..storage.database import Database
-from ..storage.errors import Conflict, StoreMismatch
+from ..storage.errors import Conflict, FreshlineError, StoreMismatch
 from ..storage.filesystem import ObjectStore
 from . import contents, events, store
 from .execution import Claim, RunExecution
-from .intake import FlowCall, run_of_call
+from .intake import FlowCall, ask_of_start, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms
 from .points.chunks import Chunk, SentChunk
 from .points.left_behind import LeftBehind
@@ -202,12 +203,18 @@ class DirectPort:
         """
         known = self._with_caller(FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call)
 
-        def find(connection: Any, now: datetime) -> tuple[Row[Any], Row[Any] | None]:
+        def find(connection: Connection) -> tuple[Row[Any], Row[Any] | None]:
+            asked = ask_of_start(connection, known.flow_run)
+            reached = store.ask_store_id(connection) if self._store_id is not None else None
+            now = self._database.now(connection)
             try:
-                return run_of_call(connection, known, tenant_id=self._tenant_id, now=now)
-            finally:
-                # Whatever was found, or not: it counts in the store that the deployment was registered in.
-                self._check_store(connection)
+                found = run_of_call(connection, known, asked, tenant_id=self._tenant_id, now=now)
+            except FreshlineError:
+                # What is not found here, or is not clear, counts in the store that the deployment was registered in.
+                self._check_store(reached)
+                raise
+            self._check_store(reached)
+            return found
 
         worker = f"{socket.gethostname()}:{os.getpid()}"
         claim = self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
@@ -362,10 +369,10 @@ class DirectPort:
             return call
         return replace(call, caller_id=self._gateway.read_callers([task_run_id]).get(task_run_id))
 
-    def _check_store(self, connection: Any) -> None:
-        if self._store_id is not None and UUID(self._store_id) != (reached := store.store_id(connection)):
+    def _check_store(self, reached: Answer | None) -> None:
+        if self._store_id is not None and reached is not None and UUID(self._store_id) != (found := reached.scalar()):
             raise StoreMismatch(
-                f"this worker reached the store {reached}, but the deployment was registered in {self._store_id}: "
+                f"this worker reached the store {found}, but the deployment was registered in {self._store_id}: "
                 "set FRESHLINE_DATABASE_URL on the worker to the database that `freshline deploy` used"
             )
 

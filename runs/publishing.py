@@ -102,7 +102,8 @@ class Publisher:
         unchanged = _do_nothing if at is None else lambda: found.check_unchanged(at)
         unchanged()
         execution = RunExecution(self.database, lease_s=self.lease_s)
-        claim = execution.claim(_finds(target, asked, artifact), worker=f"{socket.gethostname()}:{os.getpid()}")
+        finds = _finds(self.database, target, asked, artifact)
+        claim = execution.claim(finds, worker=f"{socket.gethostname()}:{os.getpid()}")
         if claim.may_start:
             _complete(execution, claim, _result(asked, artifact, at), unchanged)
         return self._publication(claim.run.id)
@@ -205,12 +206,13 @@ def _known(
     return run
 
 
-def _finds(target: Row[Any], asked: Asked, artifact: ArtifactRecord) -> FindRun:
+def _finds(database: Database, target: Row[Any], asked: Asked, artifact: ArtifactRecord) -> FindRun:
     """Return what records the run in the transaction that claims it, or finds the one of its key."""
     data_date = artifact.last_data_date
     assert data_date is not None, "it was stated, or a column told"
 
-    def find(connection: Connection, now: datetime) -> tuple[Row[Any], None]:
+    def find(connection: Connection) -> tuple[Row[Any], None]:
+        now = database.now(connection)
         # The run before the state, in the order in which a completion locks them.
         known = _known(connection, target, asked, now=now, lock=True)
         if known is not None:

@@ -23,6 +23,7 @@ from .models import Checkpoint, RunMessage
 
 _MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]
 _CHECKPOINT = Checkpoint.__table__  # type: ignore[attr-defined]
+_FENCED = "{run} is not held by fence {fence} any more: stop without publishing"
 _INSERT_MESSAGE = insert_all(_MESSAGE)
 _INSERT_CHECKPOINT = insert_all(_CHECKPOINT)
 _NEWEST_CHECKPOINT = Statement(
@@ -67,9 +68,12 @@ class RunRecording:
         """
 
         def work(connection: Connection) -> None:
-            now = self.database.now(connection)
             values = {} if progress is None else {"progress": progress}
-            _append(connection, run_id, fence, entries, now=now, **values)
+            if not (entries or values):
+                _held(connection, run_id, fence)  # the database's time comes along with it
+            now = self.database.now(connection)
+            if entries or values:
+                _append(connection, run_id, fence, entries, now=now, **values)
             contents.write_metrics(connection, run_id, metric_rows(metrics or {}, {}), now=now)
             faults.reach("record.before_commit")
 
@@ -87,7 +91,7 @@ class RunRecording:
             now = self.database.now(connection)
             added = author_events.MessageAdded(role=role, content_length=len(content))
             number: int = _append(connection, run_id, fence, [added], now=now).last_seq
-            _INSERT_MESSAGE.run(connection, run_id=run_id, number=number, role=role, content=content, at=now)
+            _INSERT_MESSAGE.post(connection, run_id=run_id, number=number, role=role, content=content, at=now)
             return number
 
         return self.database.write(work)
@@ -102,11 +106,11 @@ class RunRecording:
 
         def work(connection: Connection) -> int:
             now = self.database.now(connection)
-            held = _append(connection, run_id, fence, (), now=now)
+            held = _held(connection, run_id, fence)
             number: int = held.last_seq + 1
             saved = author_events.CheckpointSaved(checkpoint_id=str(number), node_id=node_id)
             _append(connection, run_id, fence, [saved], now=now)
-            _INSERT_CHECKPOINT.run(
+            _INSERT_CHECKPOINT.post(
                 connection, run_id=run_id, number=number, attempt=held.attempt, state=dict(state), at=now
             )
             return number
@@ -128,11 +132,19 @@ def metric_rows(values: Mapping[str, float], conventions: Mapping[str, Mapping[s
     ]
 
 
+def _held(connection: Connection, run_id: UUID, fence: int) -> Row[Any]:
+    """Lock a run that this fence holds; return it."""
+    row: Row[Any] | None = store.ask_held(connection, run_id, fence).first()
+    if row is None:
+        raise Fenced(_FENCED.format(run=show_run_id(run_id), fence=fence))
+    return row
+
+
 def _append(
     connection: Connection, run_id: UUID, fence: int, entries: Sequence[events.Event], *, now: datetime, **values: Any
 ) -> Row[Any]:
     """Append events to the log of a run that this fence holds; return the run."""
     row = store.change(connection, run_id, entries, actor="worker", now=now, held_fence=fence, brief=True, **values)
     if row is None:
-        raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: stop without publishing")
+        raise Fenced(_FENCED.format(run=show_run_id(run_id), fence=fence))
     return row

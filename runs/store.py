@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage.models import Activity, Deployment
 from ..storage import faults
-from ..storage.compiled import row_type
+from ..storage.compiled import Answer, row_type
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import parse_run_id, show_run_id
@@ -34,6 +34,11 @@ _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _ROW = row_type(column.name for column in RUN.c)
 _BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
 """The columns of a run's row that are quick to read."""
+_WHOLE: tuple[str, ...] = tuple(_ROW._fields)
+_LOGGED_AT_ONCE = 4
+"""More events than these are inserted by a statement of their own: each number of them is a statement to prepare."""
+_COULD_EXIST = frozenset({"idempotency_key", "flow_run_id"})
+"""What only one run may have."""
 _UNSET: Mapping[str, Any] = {
     **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
 }  # fmt: skip
@@ -44,6 +49,13 @@ _NEAREST = 100
 _STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
 _RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
 _LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
+_LOCK_BRIEFLY = Statement(
+    lambda _: (
+        sa.select(*(RUN.c[name] for name in _BRIEF))
+        .where(RUN.c.id == sa.bindparam("run_id"))
+        .with_for_update(key_share=True)
+    )
+)
 _RUN_BY_KEY = Statement(
     lambda _: sa.select(RUN).where(
         RUN.c.tenant_id == sa.bindparam("tenant_id"), RUN.c.idempotency_key == sa.bindparam("key")
@@ -82,6 +94,11 @@ def store_id(connection: Connection) -> UUID:
     return found
 
 
+def ask_store_id(connection: Connection) -> Answer:
+    """Ask for the identity of this store, as a scalar."""
+    return _STORE_ID.ask(connection)
+
+
 def insert_run(
     connection: Connection, values: Mapping[str, Any], events: Sequence[Event], *, actor: str, now: datetime
 ) -> Any | None:
@@ -92,7 +109,11 @@ def insert_run(
     whole = {**_UNSET, **values, "created_at": now, "last_seq": len(events)}
     row = _ROW(tuple(whole.values()))
     given = {name: value for name, value in whole.items() if value is not None}
-    if _insert_statement(tuple(given)).run(connection, **given) == 0:
+    may_exist = not _COULD_EXIST.isdisjoint(given)
+    insert = _insert_statement(tuple(given), may_exist=may_exist)
+    if not may_exist:
+        insert.post(connection, **given)
+    elif insert.run(connection, **given) == 0:
         return None
     _insert_events(connection, row.id, events, last_seq=len(events), actor=actor, now=now)
     return row
@@ -137,9 +158,9 @@ def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any
     return _NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
 
 
-def runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> list[Row[Any]]:
-    """Return the runs of a flow run, and the one that its label names; nobody else changes them meanwhile."""
-    return _RUNS_OF_START.rows(connection, flow_run_id=flow_run_id, labelled=labelled)
+def ask_runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> Answer:
+    """Ask for the runs of a flow run, and the one that its label names; nobody else changes them meanwhile."""
+    return _RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -181,21 +202,17 @@ def transition(
     With `held_fence`, only the holder of that fence may do it; with `lease_before`, only while the lease is older.
     A status without a lease clears the lease.
     """
-    if target not in LEASED:
-        values |= {"lease_until": None, "lease_owner": None}
-    if target.is_terminal:
-        values["ended_at"] = now
     return _update(
         connection,
         run_id,
         events,
-        {"status": target, **values},
-        sources=sources_of(target),
+        _moved_to(target, values, now),
+        sources_of(target),
+        returned=_BRIEF if brief else _WHOLE,
         actor=actor,
         now=now,
         held_fence=held_fence,
         lease_before=lease_before,
-        brief=brief,
     )
 
 
@@ -216,30 +233,69 @@ def change(
     without the columns of JSON, which take longer to read than the change does.
     """
     sources = LEASED if held_fence is not None else ACTIVE
+    returned = _BRIEF if brief else _WHOLE
     return _update(
-        connection, run_id, events, values, sources=sources, actor=actor, now=now, held_fence=held_fence, brief=brief
+        connection, run_id, events, values, sources, returned=returned, actor=actor, now=now, held_fence=held_fence
     )
 
 
-class _Joined:
-    """A run's row as it is after a change whose row holds some of its columns."""
+def move(
+    connection: Connection,
+    run: Any,
+    target: RunStatus,
+    events: Sequence[Event],
+    *,
+    actor: str,
+    now: datetime,
+    **values: Any,
+) -> Any:
+    """Move a run that this transaction has locked to `target`, with its events; return its row as it is then.
 
-    __slots__ = ("_changed", "_run")
+    `run` is its row as it was locked, in a status from which it may be moved. Nobody waits for the answer: if the
+    database does not allow it all the same, the transaction fails.
+    """
+    return _change_locked(connection, run, events, _moved_to(target, values, now), target, actor=actor, now=now)
 
-    def __init__(self, run: Any, changed: Any) -> None:
-        self._run, self._changed = run, changed
+
+def amend(
+    connection: Connection, run: Any, events: Sequence[Event], *, actor: str, now: datetime, **values: Any
+) -> Any:
+    """Change columns of a run that this transaction has locked, and that has not ended, as `move` does."""
+    return _change_locked(connection, run, events, values, None, actor=actor, now=now)
+
+
+def ask_held(connection: Connection, run_id: UUID, fence: int) -> Answer:
+    """Lock a run that this fence holds, and ask for its row, without the columns of JSON; no row: it is not held."""
+    guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
+    return _held_statement(LEASED, tuple(guards), _BRIEF).ask(connection, run_id=run_id, **guards)
+
+
+def ask_change(connection: Connection, run_id: UUID, fence: int, **values: Any) -> Answer:
+    """Change columns of a run that this fence holds, and ask for its row, as `ask_held` does."""
+    guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
+    update = _update_statement(LEASED, tuple(values), tuple(guards), ("count",), _BRIEF, num_events=0)
+    return update.ask(connection, run_id=run_id, count=0, **guards, **{f"new_{k}": v for k, v in values.items()})
+
+
+def ask_locked(connection: Connection, run_id: UUID) -> Answer:
+    """Lock a run, and ask for its row, without the columns of JSON."""
+    return _LOCK_BRIEFLY.ask(connection, run_id=run_id)
+
+
+class _Changed:
+    """A run's row with the values that some of its columns have got."""
+
+    __slots__ = ("_run", "_values")
+
+    def __init__(self, run: Any, values: Mapping[str, Any]) -> None:
+        self._run, self._values = run, values
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._changed if name in _BRIEF else self._run, name)
+        values = self._values
+        return values[name] if name in values else getattr(self._run, name)
 
     def _asdict(self) -> dict[str, Any]:
-        return {**self._run._asdict(), **self._changed._asdict()}
-
-
-def joined(run: Row[Any], changed: Row[Any]) -> Row[Any]:
-    """Return a run's row as it is after a change that gave a brief one."""
-    row: Any = _Joined(run, changed)
-    return row  # type: ignore[no-any-return]
+        return {**self._run._asdict(), **self._values}
 
 
 def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
@@ -263,18 +319,28 @@ def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[R
     return list(connection.execute(query))
 
 
+def _moved_to(target: RunStatus, values: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """Return what a run gets that moves to `target`, besides these values."""
+    moved = {"status": target, **values}
+    if target not in LEASED:
+        moved |= {"lease_until": None, "lease_owner": None}
+    if target.is_terminal:
+        moved["ended_at"] = now
+    return moved
+
+
 def _update(
     connection: Connection,
     run_id: UUID,
     events: Sequence[Event],
     values: Mapping[str, Any],
-    *,
     sources: frozenset[RunStatus],
+    *,
+    returned: tuple[str, ...],
     actor: str,
     now: datetime,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
-    brief: bool = False,
 ) -> Row[Any] | None:
     """Change the run's row if it is in one of these statuses, and write the events with the numbers that it gave."""
     guards: dict[str, Any] = {}
@@ -282,31 +348,74 @@ def _update(
         guards["held_fence"] = held_fence
     if lease_before is not None:
         guards["lease_before"] = lease_before
-    counted: dict[str, Any] = {"count": len(events)}
-    if not faults.is_on(Guard.EVENT_COUNTER):
-        counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
-    returned = _BRIEF if brief else tuple(_ROW._fields)
     if not values and not events:
         # Nothing changes: the lock is what is wanted.
         held: Row[Any] | None = _held_statement(sources, tuple(guards), returned).first(
             connection, run_id=run_id, **guards
         )
         return held
-    update = _update_statement(sources, tuple(values), tuple(guards), tuple(counted), returned)
-    row: Row[Any] | None = update.first(
-        connection, run_id=run_id, **guards, **counted, **{f"new_{k}": v for k, v in values.items()}
+    counted = _counted(connection, run_id, events)
+    logged = _logged(connection, events, actor=actor, now=now)
+    update = _update_statement(
+        sources, tuple(values), tuple(guards), tuple(counted), returned, num_events=len(events) if logged else 0
     )
-    if row is not None:
+    row: Row[Any] | None = update.first(
+        connection, run_id=run_id, **guards, **counted, **logged, **{f"new_{k}": v for k, v in values.items()}
+    )
+    if row is not None and not logged:
         _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
     return row
 
 
+def _change_locked(
+    connection: Connection,
+    run: Any,
+    events: Sequence[Event],
+    values: Mapping[str, Any],
+    target: RunStatus | None,
+    *,
+    actor: str,
+    now: datetime,
+) -> Any:
+    sources = ACTIVE if target is None else sources_of(target)
+    logged = _logged(connection, events, actor=actor, now=now)
+    if not logged:
+        row = _update(connection, run.id, events, values, sources, returned=("last_seq",), actor=actor, now=now)
+        assert row is not None, "the run is locked, in a status that allows it"
+        return _Changed(run, {**values, "last_seq": row.last_seq})
+    counted = _counted(connection, run.id, events)
+    update = _update_statement(sources, tuple(values), (), tuple(counted), (), num_events=len(events))
+    update.post(connection, run_id=run.id, **counted, **logged, **{f"new_{k}": v for k, v in values.items()})
+    return _Changed(run, {**values, "last_seq": run.last_seq + len(events)})
+
+
+def _counted(connection: Connection, run_id: UUID, events: Sequence[Event]) -> dict[str, Any]:
+    """Return what a change needs to count these events on the run's row."""
+    counted: dict[str, Any] = {"count": len(events)}
+    if not faults.is_on(Guard.EVENT_COUNTER):
+        counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
+    return counted
+
+
+def _logged(connection: Connection, events: Sequence[Event], *, actor: str, now: datetime) -> dict[str, Any]:
+    """Return what a change needs to write these events in the same statement; nothing where that is not done."""
+    if not 0 < len(events) <= _LOGGED_AT_ONCE or connection.dialect.name == "sqlite":
+        return {}
+    logged: dict[str, Any] = {"event_actor": actor, "event_at": now}
+    for at, event in enumerate(events):
+        logged[f"kind_{at}"], logged[f"payload_{at}"] = event.kind, event.payload()
+    return logged
+
+
 @lru_cache(maxsize=64)
-def _insert_statement(columns: tuple[str, ...]) -> Statement:
+def _insert_statement(columns: tuple[str, ...], *, may_exist: bool) -> Statement:
     """Return the insertion of a run with these columns; the others are null, and most are when a run begins."""
-    return Statement(
-        lambda sql: sql.insert(RUN).values({name: sa.bindparam(name) for name in columns}).on_conflict_do_nothing()
-    )
+
+    def build(sql: Sql) -> sa.Executable:
+        insert = sql.insert(RUN).values({name: sa.bindparam(name) for name in columns})
+        return insert.on_conflict_do_nothing() if may_exist else insert  # type: ignore[no-any-return]
+
+    return Statement(build)
 
 
 @lru_cache(maxsize=256)
@@ -316,15 +425,43 @@ def _update_statement(
     guards: tuple[str, ...],
     counted: tuple[str, ...],
     returned: tuple[str, ...],
+    *,
+    num_events: int,
 ) -> Statement:
+    """Return the change of these columns that gives the `returned` ones, and writes so many events along with it.
+
+    With events and nothing to return, it fails when it changes nothing: no answer has to be looked at.
+    """
+
     def build(_: Sql) -> sa.Executable:
         before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
         values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
         values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
         update = sa.update(RUN).where(*_allowed(sources, guards)).values(values)
-        return update.returning(*(RUN.c[name] for name in returned))
+        if not num_events:
+            return update.returning(*(RUN.c[name] for name in returned))
+        changed = update.returning(*(RUN.c[name] for name in returned or ("id", "last_seq"))).cte("changed")
+        what: Any = [changed.c[name] for name in returned] or [sa.literal_column("1 / count(*)", sa.Integer())]
+        return sa.select(*what).select_from(changed).add_cte(_log_of(changed, num_events))
 
     return Statement(build)
+
+
+def _log_of(changed: sa.CTE, num_events: int) -> sa.CTE:
+    """Return the insertion of events whose numbers end with the one that the change of the run's row gave."""
+    entries = [
+        sa.select(
+            changed.c.id,
+            changed.c.last_seq - sa.literal_column(str(num_events - 1 - at), sa.Integer()),
+            sa.bindparam(f"kind_{at}", type_=_EVENT.c.kind.type),
+            sa.bindparam(f"payload_{at}", type_=_EVENT.c.payload.type),
+            sa.bindparam("event_actor", type_=_EVENT.c.actor.type),
+            sa.bindparam("event_at", type_=_EVENT.c.at.type),
+        )
+        for at in range(num_events)
+    ]
+    rows = entries[0] if num_events == 1 else sa.union_all(*entries)
+    return sa.insert(_EVENT).from_select(["run_id", "seq", "kind", "payload", "actor", "at"], rows).cte("logged")
 
 
 @lru_cache(maxsize=64)
@@ -349,7 +486,7 @@ def _insert_events(
     if not events:
         return
     first = last_seq - len(events) + 1
-    _INSERT_EVENT.run_many(
+    _INSERT_EVENT.post_many(
         connection,
         [
             {

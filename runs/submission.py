@@ -3,7 +3,7 @@
 Recorded, judged by the gate and written to the outbox in the caller's transaction: all of it or nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -78,8 +78,12 @@ class Submission:
         )
 
 
-def record(connection: Connection, submission: Submission, *, tenant_id: str, now: datetime) -> Row[Any]:
+def record(
+    connection: Connection, submission: Submission, *, tenant_id: str, clock: Callable[[], datetime]
+) -> Row[Any]:
     """Record a run and have it dispatched if the gate lets it start; return its row, or that of the same key.
+
+    `clock` gives the database's time.
 
     Raises:
         NotFound: there is no such deployment, or no such parent.
@@ -99,6 +103,7 @@ def record(connection: Connection, submission: Submission, *, tenant_id: str, no
         background=submission.background,
         parent_id=_parent(connection, submission),
     )
+    now = clock()
     # As it is stored: a default of the deployment's is resolved once.
     resolved = resolve_if_ready(request, origin.trigger, target.declaration.get("if_ready"))
     decision = admission.judge(connection, target, resolved, origin.trigger, actor=origin.actor, now=now)

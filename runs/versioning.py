@@ -13,9 +13,9 @@ from .schemas import published_schema
 
 
 def publish_result(
-    connection: Connection, run: Row[Any], fence: int, result: Result, *, now: datetime
+    connection: Connection, run: Row[Any], fence: int, result: Result, *, now: datetime, state: Any
 ) -> versions.Published:
-    """Record the artifacts and publish the version, in the caller's transaction, which has locked the state."""
+    """Record the artifacts and publish the version, in the caller's transaction, which has locked this state."""
     # An earlier attempt may have left some, its traceback among them.
     keep = replace_artifacts if run.attempt > 1 else insert_artifacts
     keep(connection, run.id, result.artifacts, now=now, since=run.started_at)
@@ -42,6 +42,7 @@ def publish_result(
             may_become_current=standing.may_become_current(connection, run),
         ),
         now=now,
+        state=state,
     )
     if run.replay_of is None:  # what it reads says nothing of what its deployment reads today
         versions.observe_edges(connection, run.deployment_id, reads)

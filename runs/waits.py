@@ -4,12 +4,12 @@ Every function works in the caller's transaction.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
+from ..storage.compiled import Answer
 from ..storage.statement import Statement
 from .models import RunDependency
 from .store import RUN
@@ -42,11 +42,11 @@ def write_dependencies(connection: Connection, run_id: UUID, waits_for: Mapping[
         )
 
 
-def dependencies_on(
+def ask_dependencies(
     connection: Connection, *, run_id: UUID | None = None, upstream_ids: Iterable[UUID] = ()
-) -> list[Row[Any]]:
-    """Return what waits for this run, or waits for one of these deployments without a run that refreshes it."""
-    return _WAITS_FOR.rows(connection, upstream_run_id=run_id, upstream_ids=list(upstream_ids))
+) -> Answer:
+    """Ask what waits for this run, or waits for one of these deployments without a run that refreshes it."""
+    return _WAITS_FOR.ask(connection, upstream_run_id=run_id, upstream_ids=list(upstream_ids))
 
 
 def awaited_upstreams(connection: Connection) -> set[UUID]:

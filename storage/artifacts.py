@@ -196,8 +196,8 @@ def insert_artifacts(
     # One order for everybody: two writers that share objects must not wait for each other in a circle.
     in_order = [objects[name] for name in sorted(objects)]
     _take_up(connection, in_order, now=now, since=since)
-    _INSERT_ARTIFACT.run_many(connection, rows)
-    _INSERT_LINK.run_many(connection, links)
+    _INSERT_ARTIFACT.post_many(connection, rows)
+    _INSERT_LINK.post_many(connection, links)
 
 
 def replace_artifacts(

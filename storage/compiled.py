@@ -124,7 +124,10 @@ class OnSqlite(Compiled):
 
     def ask(self, connection: Connection, parameters: Mapping[str, Any]) -> "Answer":
         """Run it; its answer is there."""
-        return Answer(None, connection, self.fetch(connection, parameters))
+        cursor = self._execute(connection, parameters)
+        rows = cursor.fetchall()
+        made = self._made(rows, (about[1] for about in cursor.description)) if rows else []
+        return Answer(None, connection, made, cursor.rowcount)
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each set of parameters."""
@@ -177,12 +180,16 @@ class OnPostgres(Compiled):
 
     def landed(self, connection: Connection, sent: Sent) -> list[Any]:
         """Wait for what was sent, and return its rows."""
+        return self._read(connection.info[SESSION], self.result_of(connection, sent))
+
+    def result_of(self, connection: Connection, sent: Sent) -> Any:
+        """Wait for what was sent, and return the driver's result."""
         if sent.result is None:
             land(connection)
         if sent.result is None:
             error = psycopg.errors.InFailedSqlTransaction("it was not run: a statement before it failed")
             raise translated(error, connection, self.text)
-        return self._read(connection.info[SESSION], sent.result)
+        return sent.result
 
     def _read(self, session: Session, result: Any) -> list[Any]:
         if not result.ntuples:
@@ -209,15 +216,16 @@ class OnPostgres(Compiled):
 
 
 class Answer:
-    """The rows that a statement gives. Whoever looks at them first waits for them."""
+    """What the database says to a statement. Whoever looks at it first waits for it."""
 
-    __slots__ = ("_compiled", "_connection", "_rows", "_sent")
+    __slots__ = ("_changed", "_compiled", "_connection", "_rows", "_sent")
 
-    def __init__(self, compiled: OnPostgres | None, connection: Connection, given: Any) -> None:
+    def __init__(self, compiled: OnPostgres | None, connection: Connection, given: Any, changed: int = 0) -> None:
         self._compiled = compiled
         self._connection = connection
         self._sent: Sent = given
         self._rows: list[Any] | None = given if compiled is None else None
+        self._changed = changed
 
     def rows(self) -> list[Any]:
         """Return the rows, in the database's order; their columns are attributes."""
@@ -236,6 +244,12 @@ class Answer:
         row = self.first()
         return None if row is None else row[0]
 
+    def changed(self) -> int:
+        """Return how many rows it changed."""
+        if self._compiled is None:
+            return self._changed
+        return self._compiled.result_of(self._connection, self._sent).command_tuples or 0
+
 
 def land(connection: Connection) -> None:
     """Wait for all that was posted on this connection.
@@ -252,7 +266,7 @@ def land(connection: Connection) -> None:
 
 
 def translated(error: Exception, connection: Connection, text: str) -> Exception:
-    """Return the driver's error as SQLAlchemy's own, which names the statement and says whether the connection is lost."""
+    """Return the driver's error as SQLAlchemy's own: it names the statement, and says if the connection is lost."""
     dialect: Any = connection.dialect
     if isinstance(error, Failed):
         error, text = error.error, error.text

@@ -46,6 +46,16 @@ class Sql:
         listed = sa.func.json_each(sa.bindparam(name, type_=_IdList())).table_valued("value")
         return column.in_(sa.select(listed.c.value))
 
+    def certain(self, change: Any) -> sa.Executable:
+        """Return a change that has to change something: on Postgres it fails if it does not, without being waited for.
+
+        On SQLite it is the change itself: nothing comes between what was read and what is written.
+        """
+        if not self._is_postgres:
+            return change  # type: ignore[no-any-return]
+        changed = change.returning(sa.literal_column("1", sa.Integer()).label("one")).cte("changed")
+        return sa.select(sa.literal_column("1 / count(*)", sa.Integer())).select_from(changed)
+
 
 class _IdList(sa.types.TypeDecorator[Any]):
     """Ids as a JSON array of the text that SQLite keeps them in."""

@@ -92,7 +92,7 @@ def test_dispatcher_that_died_after_its_claim_is_followed_by_another_one(world):
     assert world.dispatch() == 0, "somebody has it"
     world.pass_time(2 * MINUTE)
     assert world.dispatch() == 1
-    assert not world.database.write(lambda c: outbox.settle(c, taken[0])), "the claim had run out"
+    assert not world.database.write(lambda c: outbox.settle(c, taken[0]).changed()), "the claim had run out"
 
 
 def test_entries_about_one_run_leave_in_their_order(world):
