@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,13 +21,12 @@ from sqlalchemy.engine import Connection
 
 from ..storage import faults
 from ..storage.faults import Guard
-from ..storage.statement import Sql, Statement
+from ..storage.statement import Statement
 from . import graph, propagation
-from .models import CauseKind, DeploymentState, Edge, Freshness
+from .models import CauseKind, DeploymentState, Freshness
 from .rule import DeploymentFacts, FoundCause, InputFacts, UpstreamFacts, causes_of, freshness_of, inherited_cause
 
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
-_EDGE = Edge.__table__  # type: ignore[attr-defined]
 
 _LOCK_STATES = Statement(
     lambda sql: (
@@ -45,51 +43,6 @@ _LOCK_STATE = Statement(
         .with_for_update(key_share=True)
     )
 )
-_LAPSED = Statement(
-    lambda sql: sa.select(_STATE.c.deployment_id).where(
-        sql.among(_STATE.c.deployment_id, "ids"),
-        _STATE.c.lapses_at <= sa.bindparam("now"),
-        _STATE.c.freshness != sa.literal_column(f"'{Freshness.STALE}'"),
-    )
-)
-
-
-def _above(sql: Sql, *, with_itself: bool, locks: bool) -> sa.Executable:
-    reached: Any = graph.reached_from(sql, near=_EDGE.c.deployment_id, far=_EDGE.c.upstream_id)
-    if with_itself:
-        reached = reached.union(sa.select(_STATE.c.deployment_id).where(sql.among(_STATE.c.deployment_id, "start")))
-    above = reached.cte("above")
-    is_due = sa.and_(
-        _STATE.c.lapses_at <= sa.bindparam("now", type_=_STATE.c.lapses_at.type),
-        _STATE.c.freshness != sa.literal_column(f"'{Freshness.STALE}'"),
-    )
-    asked = sa.select(_STATE.c.deployment_id.label("id"), sa.func.coalesce(is_due, sa.false()).label("is_due")).join(
-        above, above.c.id == _STATE.c.deployment_id
-    )
-    if not locks:
-        return asked
-    found = asked.cte("found")
-    own = (
-        sa.select(_STATE.c.deployment_id, _STATE.c.next_fence, _STATE.c.version_id)
-        .where(
-            sql.among(_STATE.c.deployment_id, "start"),
-            _STATE.c.partition == sa.literal_column("''"),
-            ~sa.exists().where(found.c.is_due),
-        )
-        .with_for_update(key_share=True)
-        .cte("own")
-    )
-    nothing = (sa.null().label("next_fence"), sa.null().label("version_id"))
-    return sa.select(found.c.id, found.c.is_due, *nothing).union_all(
-        sa.select(own.c.deployment_id, sa.null(), own.c.next_fence, own.c.version_id)
-    )
-
-
-_ABOVE = {
-    (with_itself, locks): Statement(partial(_above, with_itself=with_itself, locks=locks))
-    for with_itself in (False, True)
-    for locks in (False, True)
-}
 
 
 class Change(NamedTuple):
@@ -147,49 +100,6 @@ def lock_states(connection: Connection, deployment_ids: Iterable[UUID]) -> None:
     random.shuffle(disordered)
     for one in disordered:
         _LOCK_STATE.rows(connection, of_deployment=one)
-
-
-@dataclass(frozen=True)
-class Above:
-    """What a deployment is built on, and what of it has lapsed since anybody looked."""
-
-    ids: frozenset[UUID]
-    """All upstream of it, direct or not, and itself when that was asked for."""
-    due: tuple[UUID, ...]
-    """Those of them whose policies have lapsed, and which are not stale yet."""
-    state: Any | None = None
-    """Its own state, locked: next_fence and version_id. None when something is due, or it was not to be locked."""
-
-
-def ask_above(
-    connection: Connection, deployment_id: UUID, *, with_itself: bool, lock: bool, now: datetime
-) -> Callable[[], Above]:
-    """Ask what a deployment is built on; the answer is waited for when the function is called that this returns.
-
-    With `lock`, its own state is locked unless something is due, before anything that is asked after this: what is due
-    is to be turned first, which locks states in the order of their ids. Not on SQLite, which has one lock only.
-    """
-    lock = lock and connection.dialect.name != "sqlite"
-    answer = _ABOVE[with_itself, lock].ask(connection, start=[deployment_id], now=now)
-
-    def above() -> Above:
-        ids, due, state = [], [], None
-        for row in answer.rows():
-            if lock and row.next_fence is not None:
-                state = row
-                continue
-            ids.append(row.id)
-            if row.is_due:
-                due.append(row.id)
-        return Above(frozenset(ids), tuple(due), state)
-
-    return above
-
-
-def lapse_due(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:
-    """Turn the policies of these deployments that have lapsed by now into causes; return what changed."""
-    lapsed = [row.deployment_id for row in _LAPSED.rows(connection, ids=list(deployment_ids), now=now)]
-    return propagate(connection, lapsed, now=now) if lapsed else []
 
 
 def propagate(connection: Connection, deployment_ids: Iterable[UUID], *, now: datetime) -> list[Change]:

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import graph, staleness
+from ..lineage import foundation, graph, staleness
 from ..lineage.models import Cause, CauseKind, Deployment, DeploymentState
 from ..storage.compiled import Answer
 from ..storage.ids import show_run_id
@@ -108,11 +108,11 @@ def _judge(
     # What the gate sees must hold when the fence is drawn: who publishes upstream locks this state too. After the
     # lapses, and with what a refresh locks, because states are locked in the order of their ids.
     is_refresh = on_stale == OnStale.REFRESH
-    above = staleness.ask_above(
+    built_on = foundation.ask_foundation(
         connection, deployment.id, with_itself=wants_skip, lock=is_claim and not is_refresh, now=now
     )
     asked: Answer | None = gate.ask(connection, deployment.id)  # on the same way: mostly, nothing has to be done first
-    found = above()
+    found = built_on()
     if found.due:
         # The gate must not call ready what has lapsed since the reconciler last looked.
         staleness.propagate(connection, found.due, now=now)

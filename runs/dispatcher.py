@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Row
 from ..deployments.gateway import FlowRunState, Gateway
 from ..lineage.models import Deployment
 from ..storage import faults
+from ..storage.compiled import Answer
 from ..storage.database import Database
 from ..storage.errors import Conflict, FreshlineError, InvalidInput, NotFound
 from ..storage.faults import Guard
@@ -62,14 +63,15 @@ class Dispatcher:
         """Send up to `limit` due entries; return how many were sent."""
         faults.reach("dispatch.begin")
 
-        def work(connection: Connection) -> tuple[list[Row[Any]], dict[UUID, Row[Any]]]:
+        def work(connection: Connection) -> tuple[list[Row[Any]], Answer | None]:
             taken = outbox.claim(connection, now=self.database.now(connection), limit=limit)
-            rows = _RUNS_TO_SEND.rows(connection, ids=[entry.run_id for entry in taken]) if taken else []
-            return taken, {row.id: row for row in rows}
+            # Their runs come with the reply to the commit.
+            return taken, _RUNS_TO_SEND.ask(connection, ids=[entry.run_id for entry in taken]) if taken else None
 
         # A hold that is lost with the database's last moments is a hold that has run out.
-        entries, runs = self.database.write(work, durable=False)
+        entries, asked = self.database.write(work, durable=False)
         faults.reach("dispatch.claimed")
+        runs = {row.id: row for row in asked.rows()} if asked is not None else {}
         return sum(self._send(entry, runs[entry.run_id]) for entry in entries)
 
     def _send(self, entry: Row[Any], run: Row[Any]) -> bool:

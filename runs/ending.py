@@ -85,6 +85,7 @@ def end_run(
     """
     values["stop_reason"] = stop_reason
     values["duration_ns"] = None if started_at is None else (now - started_at) // timedelta(microseconds=1) * 1000
+    row: Row[Any] | None
     if held is not None:
         row = store.move(connection, held.run, status, happened, actor=actor, now=now, **values)
     else:
@@ -104,6 +105,7 @@ def end_run(
             return None
         # Two runs of the deployment that end at the same moment must see each other's end.
         staleness.lock_states(connection, [row.deployment_id])
+    assert row is not None, "what is held may be moved"
     _note_end(connection, row, now=now)
     release_waiting(connection, ended=row, changed=changed, now=now, waiting=held.waiting if held is not None else None)
     return row

@@ -14,16 +14,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import propagation, registry, staleness, versions
+from ..lineage import registry, staleness, versions
 from ..lineage.models import Activity, Deployment, DeploymentState
 from ..storage import faults
 from ..storage.artifacts import ArtifactRecord, replace_artifacts
 from ..storage.compiled import Answer
 from ..storage.database import Database
 from ..storage.errors import Fenced
-from ..storage.faults import Guard
 from ..storage.ids import show_run_id
-from ..storage.statement import Sql, Statement
+from ..storage.statement import Statement
 from . import contents, details, events, steps, store, waits
 from .admission import Admission, admit
 from .ending import Held, end_run
@@ -34,7 +33,7 @@ from .recording import metric_rows
 from .result import Result, final_state_digest
 from .status import LEASED, RunStatus, StopReason
 from .steps import StepCount
-from .versioning import publish_result
+from .versioning import lock_to_publish, publish_result
 
 _LOGGER = logging.getLogger(__name__)
 _STATE = DeploymentState.__table__  # type: ignore[attr-defined]
@@ -53,15 +52,6 @@ _DRAW_FENCE = Statement(
         .returning(_STATE.c.next_fence, _STATE.c.version_id)
     )
 )
-
-
-def _of_run(_: Sql, column: sa.Column[UUID]) -> sa.ColumnElement[bool]:
-    run = store.RUN
-    return column == sa.select(run.c.deployment_id).where(run.c.id == sa.bindparam("run_id")).scalar_subquery()
-
-
-_LOCK_ITS_STATES = propagation.locking(_of_run)
-_ITS_STATE = versions.state_of(_of_run)
 
 FindRun = Callable[[Connection], tuple[Row[Any], Row[Any] | None]]
 """Returns, or records, the run that is to be claimed, with its deployment where that was read on the way.
@@ -168,8 +158,7 @@ class RunExecution:
             # The guard comes first: it also locks the run's row against a cancellation or an expiry. Then the states,
             # in the order of their ids. What is asked of the state sees what was written before it was locked.
             held = store.ask_held(connection, run_id, fence)
-            affected = _ask_locks(connection, run_id, [read.upstream_id for read in result.reads])
-            state = _ITS_STATE.ask(connection, run_id=run_id)
+            locking = lock_to_publish(connection, run_id, [read.upstream_id for read in result.reads])
             run = held.first()
             now = self.database.now(connection)
             if run is None:
@@ -178,12 +167,12 @@ class RunExecution:
                     return ended  # the reply to the first call was lost
                 raise Fenced(f"{show_run_id(run_id)} is not held by fence {fence} any more: nothing was published")
             faults.reach("complete.guarded")
-            locked = affected(run.deployment_id)
+            affected, state = locking(run.deployment_id)
             faults.reach("complete.locked")
-            published = publish_result(connection, run, fence, result, now=now, state=state.first())
+            published = publish_result(connection, run, fence, result, now=now, state=state)
             faults.reach("complete.published")
             waiting = waits.ask_dependencies(connection, run_id=run_id, upstream_ids=[run.deployment_id])
-            changes = staleness.recompute(connection, locked, now=now)
+            changes = staleness.recompute(connection, affected, now=now)
             faults.reach("complete.recomputed")
             contents.write_metrics(connection, run_id, metric_rows(result.metrics, result.conventions), now=now)
             if result.series is not None:
@@ -386,17 +375,6 @@ class RunExecution:
         else:
             started = store.move(connection, run, RunStatus.RUNNING, [began], actor=worker, now=now, **values)
         return Claim(started, deployment, admission.decision, may_start=True, pins=pins)
-
-
-def _ask_locks(connection: Connection, run_id: UUID, read_from: Sequence[UUID]) -> Callable[[UUID], staleness.Affected]:
-    """Lock what `staleness.lock_affected` does for the run's deployment, without knowing which that is.
-
-    The function that is returned is told, and returns what was locked.
-    """
-    if connection.dialect.name == "sqlite" or not faults.is_on(Guard.LOCK_ORDER):
-        return lambda deployment_id: staleness.lock_affected(connection, [deployment_id], upstreams=read_from)
-    locked = _LOCK_ITS_STATES.ask(connection, run_id=run_id, also=read_from)
-    return lambda deployment_id: staleness.Affected(frozenset({deployment_id}), {row[0] for row in locked.rows()})
 
 
 def _storable(text: str) -> str:

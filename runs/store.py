@@ -7,7 +7,6 @@ Every function works in the caller's transaction.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -17,68 +16,31 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage.models import Activity, Deployment
 from ..storage import faults
-from ..storage.compiled import Answer, row_type
+from ..storage.compiled import Answer
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import parse_run_id, show_run_id
-from ..storage.statement import Sql, Statement, insert_all, one_of
+from ..storage.statement import one_of
+from . import run_statements as statements
 from .events import Event
-from .models import Run, RunEvent, Store
+from .models import RunEvent
 from .status import ACTIVE, LEASED, RunStatus, sources_of
 
-RUN = Run.__table__  # type: ignore[attr-defined]
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
-STORE = Store.__table__  # type: ignore[attr-defined]
+RUN, STORE = statements.RUN, statements.STORE
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
-_ROW = row_type(column.name for column in RUN.c)
-_BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
-"""The columns of a run's row that are quick to read."""
-_WHOLE: tuple[str, ...] = tuple(_ROW._fields)
-_LOGGED_AT_ONCE = 4
-"""More events than these are inserted by a statement of their own: each number of them is a statement to prepare."""
 _COULD_EXIST = frozenset({"idempotency_key", "flow_run_id"})
 """What only one run may have."""
-_UNSET: Mapping[str, Any] = {
-    **dict.fromkeys(_ROW._fields), "partition": "", "workflow": {}, "metadata": {}, "background": True, "attempt": 0,
-}  # fmt: skip
-
+_UNSET: Mapping[str, Any] = dict.fromkeys(statements.WHOLE) | {
+    "partition": "",
+    "workflow": {},
+    "metadata": {},
+    "background": True,
+    "attempt": 0,
+}
 _NEAREST = 100
 """How many of the newest runs a wrong id is compared with."""
-
-_STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
-_RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
-_LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
-_LOCK_BRIEFLY = Statement(
-    lambda _: (
-        sa.select(*(RUN.c[name] for name in _BRIEF))
-        .where(RUN.c.id == sa.bindparam("run_id"))
-        .with_for_update(key_share=True)
-    )
-)
-_RUN_BY_KEY = Statement(
-    lambda _: sa.select(RUN).where(
-        RUN.c.tenant_id == sa.bindparam("tenant_id"), RUN.c.idempotency_key == sa.bindparam("key")
-    )
-)
-_NEWEST_OF_FLOW_RUN = Statement(
-    lambda _: (
-        sa.select(RUN)
-        .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
-        .order_by(RUN.c.generation.desc())
-        .limit(sa.literal_column("1"))
-    )
-)
-_RUNS_OF_START = Statement(
-    lambda _: (
-        sa.select(RUN)
-        .where(sa.or_(RUN.c.flow_run_id == sa.bindparam("flow_run_id"), RUN.c.id == sa.bindparam("labelled")))
-        .order_by(RUN.c.id)
-        .with_for_update()
-    )
-)
-_LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
-_INSERT_EVENT = insert_all(_EVENT)
 
 
 def insert_or_ignore(connection: Connection, table: sa.Table) -> Any:
@@ -89,14 +51,14 @@ def insert_or_ignore(connection: Connection, table: sa.Table) -> Any:
 
 def store_id(connection: Connection) -> UUID:
     """Return the identity of this store."""
-    found: UUID | None = _STORE_ID.scalar(connection)
+    found: UUID | None = statements.STORE_ID.scalar(connection)
     assert found is not None, "a store has its identity from the moment that it is made"
     return found
 
 
 def ask_store_id(connection: Connection) -> Answer:
     """Ask for the identity of this store, as a scalar."""
-    return _STORE_ID.ask(connection)
+    return statements.STORE_ID.ask(connection)
 
 
 def insert_run(
@@ -107,10 +69,10 @@ def insert_run(
     `values` holds a value for every column but those that follow from here.
     """
     whole = {**_UNSET, **values, "created_at": now, "last_seq": len(events)}
-    row = _ROW(tuple(whole.values()))
+    row = statements.ROW(tuple(whole.values()))
     given = {name: value for name, value in whole.items() if value is not None}
     may_exist = not _COULD_EXIST.isdisjoint(given)
-    insert = _insert_statement(tuple(given), may_exist=may_exist)
+    insert = statements.insert_statement(tuple(given), may_exist=may_exist)
     if not may_exist:
         insert.post(connection, **given)
     elif insert.run(connection, **given) == 0:
@@ -125,7 +87,7 @@ def get_run(connection: Connection, run_id: UUID, *, lock: bool = False) -> Row[
     Raises:
         NotFound: there is no such run.
     """
-    row: Row[Any] | None = (_LOCK_RUN if lock else _RUN_BY_ID).first(connection, run_id=run_id)
+    row: Row[Any] | None = (statements.LOCK_RUN if lock else statements.RUN_BY_ID).first(connection, run_id=run_id)
     if row is None:
         raise NotFound("run", show_run_id(run_id))
     return row
@@ -150,17 +112,17 @@ def named_run(connection: Connection, run_id: UUID | str, *, tenant_id: str) -> 
 
 def run_by_key(connection: Connection, key: str, *, tenant_id: str) -> Row[Any] | None:
     """Return the run that was submitted with this idempotency key."""
-    return _RUN_BY_KEY.first(connection, tenant_id=tenant_id, key=key)
+    return statements.RUN_BY_KEY.first(connection, tenant_id=tenant_id, key=key)
 
 
 def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any] | None:
     """Return the run of the highest generation that this flow run has."""
-    return _NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
+    return statements.NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
 
 
 def ask_runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> Answer:
     """Ask for the runs of a flow run, and the one that its label names; nobody else changes them meanwhile."""
-    return _RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
+    return statements.RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -208,7 +170,7 @@ def transition(
         events,
         _moved_to(target, values, now),
         sources_of(target),
-        returned=_BRIEF if brief else _WHOLE,
+        returned=statements.BRIEF if brief else statements.WHOLE,
         actor=actor,
         now=now,
         held_fence=held_fence,
@@ -233,7 +195,7 @@ def change(
     without the columns of JSON, which take longer to read than the change does.
     """
     sources = LEASED if held_fence is not None else ACTIVE
-    returned = _BRIEF if brief else _WHOLE
+    returned = statements.BRIEF if brief else statements.WHOLE
     return _update(
         connection, run_id, events, values, sources, returned=returned, actor=actor, now=now, held_fence=held_fence
     )
@@ -267,19 +229,21 @@ def amend(
 def ask_held(connection: Connection, run_id: UUID, fence: int) -> Answer:
     """Lock a run that this fence holds, and ask for its row, without the columns of JSON; no row: it is not held."""
     guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
-    return _held_statement(LEASED, tuple(guards), _BRIEF).ask(connection, run_id=run_id, **guards)
+    return statements.held_statement(LEASED, tuple(guards), statements.BRIEF).ask(connection, run_id=run_id, **guards)
 
 
 def ask_change(connection: Connection, run_id: UUID, fence: int, **values: Any) -> Answer:
     """Change columns of a run that this fence holds, and ask for its row, as `ask_held` does."""
     guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
-    update = _update_statement(LEASED, tuple(values), tuple(guards), ("count",), _BRIEF, num_events=0)
+    update = statements.update_statement(
+        LEASED, tuple(values), tuple(guards), ("count",), statements.BRIEF, num_events=0
+    )
     return update.ask(connection, run_id=run_id, count=0, **guards, **{f"new_{k}": v for k, v in values.items()})
 
 
 def ask_locked(connection: Connection, run_id: UUID) -> Answer:
     """Lock a run, and ask for its row, without the columns of JSON."""
-    return _LOCK_BRIEFLY.ask(connection, run_id=run_id)
+    return statements.LOCK_BRIEFLY.ask(connection, run_id=run_id)
 
 
 class _Changed:
@@ -350,13 +314,13 @@ def _update(
         guards["lease_before"] = lease_before
     if not values and not events:
         # Nothing changes: the lock is what is wanted.
-        held: Row[Any] | None = _held_statement(sources, tuple(guards), returned).first(
+        held: Row[Any] | None = statements.held_statement(sources, tuple(guards), returned).first(
             connection, run_id=run_id, **guards
         )
         return held
     counted = _counted(connection, run_id, events)
     logged = _logged(connection, events, actor=actor, now=now)
-    update = _update_statement(
+    update = statements.update_statement(
         sources, tuple(values), tuple(guards), tuple(counted), returned, num_events=len(events) if logged else 0
     )
     row: Row[Any] | None = update.first(
@@ -384,7 +348,7 @@ def _change_locked(
         assert row is not None, "the run is locked, in a status that allows it"
         return _Changed(run, {**values, "last_seq": row.last_seq})
     counted = _counted(connection, run.id, events)
-    update = _update_statement(sources, tuple(values), (), tuple(counted), (), num_events=len(events))
+    update = statements.update_statement(sources, tuple(values), (), tuple(counted), (), num_events=len(events))
     update.post(connection, run_id=run.id, **counted, **logged, **{f"new_{k}": v for k, v in values.items()})
     return _Changed(run, {**values, "last_seq": run.last_seq + len(events)})
 
@@ -393,91 +357,18 @@ def _counted(connection: Connection, run_id: UUID, events: Sequence[Event]) -> d
     """Return what a change needs to count these events on the run's row."""
     counted: dict[str, Any] = {"count": len(events)}
     if not faults.is_on(Guard.EVENT_COUNTER):
-        counted = {"seen": _LAST_SEQ.scalar(connection, run_id=run_id), **counted}
+        counted = {"seen": statements.LAST_SEQ.scalar(connection, run_id=run_id), **counted}
     return counted
 
 
 def _logged(connection: Connection, events: Sequence[Event], *, actor: str, now: datetime) -> dict[str, Any]:
     """Return what a change needs to write these events in the same statement; nothing where that is not done."""
-    if not 0 < len(events) <= _LOGGED_AT_ONCE or connection.dialect.name == "sqlite":
+    if not 0 < len(events) <= statements.LOGGED_AT_ONCE or connection.dialect.name == "sqlite":
         return {}
     logged: dict[str, Any] = {"event_actor": actor, "event_at": now}
     for at, event in enumerate(events):
         logged[f"kind_{at}"], logged[f"payload_{at}"] = event.kind, event.payload()
     return logged
-
-
-@lru_cache(maxsize=64)
-def _insert_statement(columns: tuple[str, ...], *, may_exist: bool) -> Statement:
-    """Return the insertion of a run with these columns; the others are null, and most are when a run begins."""
-
-    def build(sql: Sql) -> sa.Executable:
-        insert = sql.insert(RUN).values({name: sa.bindparam(name) for name in columns})
-        return insert.on_conflict_do_nothing() if may_exist else insert  # type: ignore[no-any-return]
-
-    return Statement(build)
-
-
-@lru_cache(maxsize=256)
-def _update_statement(
-    sources: frozenset[RunStatus],
-    columns: tuple[str, ...],
-    guards: tuple[str, ...],
-    counted: tuple[str, ...],
-    returned: tuple[str, ...],
-    *,
-    num_events: int,
-) -> Statement:
-    """Return the change of these columns that gives the `returned` ones, and writes so many events along with it.
-
-    With events and nothing to return, it fails when it changes nothing: no answer has to be looked at.
-    """
-
-    def build(_: Sql) -> sa.Executable:
-        before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
-        values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
-        values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
-        update = sa.update(RUN).where(*_allowed(sources, guards)).values(values)
-        if not num_events:
-            return update.returning(*(RUN.c[name] for name in returned))
-        changed = update.returning(*(RUN.c[name] for name in returned or ("id", "last_seq"))).cte("changed")
-        what: Any = [changed.c[name] for name in returned] or [sa.literal_column("1 / count(*)", sa.Integer())]
-        return sa.select(*what).select_from(changed).add_cte(_log_of(changed, num_events))
-
-    return Statement(build)
-
-
-def _log_of(changed: sa.CTE, num_events: int) -> sa.CTE:
-    """Return the insertion of events whose numbers end with the one that the change of the run's row gave."""
-    entries = [
-        sa.select(
-            changed.c.id,
-            changed.c.last_seq - sa.literal_column(str(num_events - 1 - at), sa.Integer()),
-            sa.bindparam(f"kind_{at}", type_=_EVENT.c.kind.type),
-            sa.bindparam(f"payload_{at}", type_=_EVENT.c.payload.type),
-            sa.bindparam("event_actor", type_=_EVENT.c.actor.type),
-            sa.bindparam("event_at", type_=_EVENT.c.at.type),
-        )
-        for at in range(num_events)
-    ]
-    rows = entries[0] if num_events == 1 else sa.union_all(*entries)
-    return sa.insert(_EVENT).from_select(["run_id", "seq", "kind", "payload", "actor", "at"], rows).cte("logged")
-
-
-@lru_cache(maxsize=64)
-def _held_statement(sources: frozenset[RunStatus], guards: tuple[str, ...], returned: tuple[str, ...]) -> Statement:
-    """Return the query that locks a run as the change does that it stands for."""
-    columns = [RUN.c[name] for name in returned]
-    return Statement(lambda _: sa.select(*columns).where(*_allowed(sources, guards)).with_for_update(key_share=True))
-
-
-def _allowed(sources: frozenset[RunStatus], guards: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
-    allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
-    if "held_fence" in guards:
-        allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
-    if "lease_before" in guards:
-        allowed.append(RUN.c.lease_until < sa.bindparam("lease_before"))
-    return allowed
 
 
 def _insert_events(
@@ -486,7 +377,7 @@ def _insert_events(
     if not events:
         return
     first = last_seq - len(events) + 1
-    _INSERT_EVENT.post_many(
+    statements.INSERT_EVENT.post_many(
         connection,
         [
             {

@@ -269,7 +269,7 @@ def translated(error: Exception, connection: Connection, text: str) -> Exception
     """Return the driver's error as SQLAlchemy's own: it names the statement, and says if the connection is lost."""
     dialect: Any = connection.dialect
     if isinstance(error, Failed):
-        error, text = error.error, error.text
+        return translated(error.error, connection, error.text)
     if not isinstance(error, dialect.dbapi.Error):
         return error
     lost = dialect.is_disconnect(error, connection.connection.driver_connection, None)

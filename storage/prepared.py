@@ -122,7 +122,7 @@ class Session:
         flight, self._pending, self._started = self._pending, [], 0
         if not flight:
             return
-        pgconn, known, answered = self._pgconn, self._known, list[Sent | None]()
+        pgconn, new, answered = self._pgconn, set[bytes](), list[Sent | None]()
         self.flights += 1
         pgconn.enter_pipeline_mode()
         for sent in flight:
@@ -130,10 +130,12 @@ class Session:
             if not self._prepares:
                 pgconn.send_query_params(statement.query, sent.values)
             else:
-                if statement.name not in known:
-                    pgconn.send_prepare(statement.name, statement.query)
+                name = statement.name
+                if name not in self._known and name not in new:
+                    pgconn.send_prepare(name, statement.query)
+                    new.add(name)
                     answered.append(None)
-                pgconn.send_query_prepared(statement.name, sent.values)
+                pgconn.send_query_prepared(name, sent.values)
             answered.append(sent)
         pgconn.pipeline_sync()
         results = self._connection.wait(_exchange(pgconn))

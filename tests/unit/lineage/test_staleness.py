@@ -251,7 +251,7 @@ def test_prefect_deployment_of_a_renamed_resource_is_that_of_the_new_one(databas
 
     old = declared("refresh/prices")
     graph = Graph(database, old)
-    graph.register(replace(declared("refresh/closes"), prefect_deployment_id=old.prefect_deployment_id).first())
+    graph.register(replace(declared("refresh/closes"), prefect_deployment_id=old.prefect_deployment_id))
     with database.read() as connection:
         found = registry.ask_deployment_by_prefect_id(connection, old.prefect_deployment_id).first()
     assert found.key == "refresh/closes"

@@ -1,0 +1,132 @@
+"""The statements that `store` runs on the run's row and its log, and the columns that they give.
+
+A change of the row and the events that it brings are one statement on Postgres, as they are one fact.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..storage.compiled import row_type
+from ..storage.statement import Sql, Statement, insert_all, one_of
+from .models import Run, RunEvent, Store
+from .status import RunStatus
+
+RUN = Run.__table__  # type: ignore[attr-defined]
+STORE = Store.__table__  # type: ignore[attr-defined]
+_EVENT = RunEvent.__table__  # type: ignore[attr-defined]
+
+ROW = row_type(column.name for column in RUN.c)
+BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
+"""The columns of a run's row that are quick to read."""
+WHOLE: tuple[str, ...] = tuple(ROW._fields)
+LOGGED_AT_ONCE = 4
+"""More events than these are inserted by a statement of their own: each number of them is a statement to prepare."""
+
+STORE_ID = Statement(lambda _: sa.select(STORE.c.id))
+RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")))
+LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
+LOCK_BRIEFLY = Statement(
+    lambda _: (
+        sa.select(*(RUN.c[name] for name in BRIEF))
+        .where(RUN.c.id == sa.bindparam("run_id"))
+        .with_for_update(key_share=True)
+    )
+)
+RUN_BY_KEY = Statement(
+    lambda _: sa.select(RUN).where(
+        RUN.c.tenant_id == sa.bindparam("tenant_id"), RUN.c.idempotency_key == sa.bindparam("key")
+    )
+)
+NEWEST_OF_FLOW_RUN = Statement(
+    lambda _: (
+        sa.select(RUN)
+        .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
+        .order_by(RUN.c.generation.desc())
+        .limit(sa.literal_column("1"))
+    )
+)
+RUNS_OF_START = Statement(
+    lambda _: (
+        sa.select(RUN)
+        .where(sa.or_(RUN.c.flow_run_id == sa.bindparam("flow_run_id"), RUN.c.id == sa.bindparam("labelled")))
+        .order_by(RUN.c.id)
+        .with_for_update()
+    )
+)
+LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
+INSERT_EVENT = insert_all(_EVENT)
+
+
+@lru_cache(maxsize=64)
+def insert_statement(columns: tuple[str, ...], *, may_exist: bool) -> Statement:
+    """Return the insertion of a run with these columns; the others are null, and most are when a run begins."""
+
+    def build(sql: Sql) -> sa.Executable:
+        insert = sql.insert(RUN).values({name: sa.bindparam(name) for name in columns})
+        return insert.on_conflict_do_nothing() if may_exist else insert  # type: ignore[no-any-return]
+
+    return Statement(build)
+
+
+@lru_cache(maxsize=256)
+def update_statement(
+    sources: frozenset[RunStatus],
+    columns: tuple[str, ...],
+    guards: tuple[str, ...],
+    counted: tuple[str, ...],
+    returned: tuple[str, ...],
+    *,
+    num_events: int,
+) -> Statement:
+    """Return the change of these columns that gives the `returned` ones, and writes so many events along with it.
+
+    With events and nothing to return, it fails when it changes nothing: no answer has to be looked at.
+    """
+
+    def build(_: Sql) -> sa.Executable:
+        before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
+        values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
+        values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
+        update = sa.update(RUN).where(*_allowed(sources, guards)).values(values)
+        if not num_events:
+            return update.returning(*(RUN.c[name] for name in returned))
+        changed = update.returning(*(RUN.c[name] for name in returned or ("id", "last_seq"))).cte("changed")
+        what: Any = [changed.c[name] for name in returned] or [sa.literal_column("1 / count(*)", sa.Integer())]
+        return sa.select(*what).select_from(changed).add_cte(_log_of(changed, num_events))
+
+    return Statement(build)
+
+
+def _log_of(changed: sa.CTE, num_events: int) -> sa.CTE:
+    """Return the insertion of events whose numbers end with the one that the change of the run's row gave."""
+    entries = [
+        sa.select(
+            changed.c.id,
+            changed.c.last_seq - sa.literal_column(str(num_events - 1 - at), sa.Integer()),
+            sa.bindparam(f"kind_{at}", type_=_EVENT.c.kind.type),
+            sa.bindparam(f"payload_{at}", type_=_EVENT.c.payload.type),
+            sa.bindparam("event_actor", type_=_EVENT.c.actor.type),
+            sa.bindparam("event_at", type_=_EVENT.c.at.type),
+        )
+        for at in range(num_events)
+    ]
+    rows = entries[0] if num_events == 1 else sa.union_all(*entries)
+    return sa.insert(_EVENT).from_select(["run_id", "seq", "kind", "payload", "actor", "at"], rows).cte("logged")
+
+
+@lru_cache(maxsize=64)
+def held_statement(sources: frozenset[RunStatus], guards: tuple[str, ...], returned: tuple[str, ...]) -> Statement:
+    """Return the query that locks a run as the change does that it stands for."""
+    columns = [RUN.c[name] for name in returned]
+    return Statement(lambda _: sa.select(*columns).where(*_allowed(sources, guards)).with_for_update(key_share=True))
+
+
+def _allowed(sources: frozenset[RunStatus], guards: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
+    allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
+    if "held_fence" in guards:
+        allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
+    if "lease_before" in guards:
+        allowed.append(RUN.c.lease_until < sa.bindparam("lease_before"))
+    return allowed
