@@ -122,25 +122,16 @@ class Session:
         flight, self._pending, self._started = self._pending, [], 0
         if not flight:
             return
-        pgconn, new, answered = self._pgconn, set[bytes](), list[Sent | None]()
         self.flights += 1
-        pgconn.enter_pipeline_mode()
-        for sent in flight:
-            statement = sent.statement
-            if not self._prepares:
-                pgconn.send_query_params(statement.query, sent.values)
-            else:
-                name = statement.name
-                if name not in self._known and name not in new:
-                    pgconn.send_prepare(name, statement.query)
-                    new.add(name)
-                    answered.append(None)
-                pgconn.send_query_prepared(name, sent.values)
-            answered.append(sent)
-        pgconn.pipeline_sync()
-        results = self._connection.wait(_exchange(pgconn))
-        if pgconn.status == pq.ConnStatus.OK:
-            pgconn.exit_pipeline_mode()
+        try:
+            answered = self._depart(flight)
+            results = self._connection.wait(_exchange(self._pgconn))
+            if self._pgconn.status == pq.ConnStatus.OK:
+                self._pgconn.exit_pipeline_mode()
+        except BaseException:
+            # What the server has done and will still say is not known any more. The transaction is undone with it.
+            self._connection.close()
+            raise
         self._take(results, flight, answered)
 
     def commit(self) -> None:
@@ -197,10 +188,29 @@ class Session:
         is_idle = self._pgconn.transaction_status == pq.TransactionStatus.IDLE
         return not is_idle or len(self._pending) > self._started
 
+    def _depart(self, flight: Iterable[Sent]) -> list[Sent | None]:
+        """Hand a flight to libpq; return what the results that come back are for: None for a preparation."""
+        pgconn, new, answered = self._pgconn, set[bytes](), list[Sent | None]()
+        pgconn.enter_pipeline_mode()
+        for sent in flight:
+            statement = sent.statement
+            if not self._prepares:
+                pgconn.send_query_params(statement.query, sent.values)
+            else:
+                name = statement.name
+                if name not in self._known and name not in new:
+                    pgconn.send_prepare(name, statement.query)
+                    new.add(name)
+                    answered.append(None)
+                pgconn.send_query_prepared(name, sent.values)
+            answered.append(sent)
+        pgconn.pipeline_sync()
+        return answered
+
     def _take(
         self, results: Sequence[pq.abc.PGresult], flight: Sequence[Sent], answered: Sequence[Sent | None]
     ) -> None:
-        """Give each statement its result: one for itself, and one before if it had to be prepared (None)."""
+        """Give each statement its result."""
         names = iter(flight)
         statement = next(names)
         for sent, result in zip(answered, results, strict=False):

@@ -1,0 +1,104 @@
+"""What a run's life costs in ways to Postgres and back, and what becomes of a change that nobody waits for."""
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from benchmarks.lives import KEY, Lives
+from freshline.runs import events, store
+from freshline.runs.execution import RunExecution
+from freshline.runs.result import Result
+from freshline.runs.service import RunExecutionService
+from freshline.runs.status import RunStatus, StopReason
+from freshline.storage.compiled import SESSION
+from tests.factories import START
+
+on_postgres = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+_MOST_FLIGHTS = 16
+"""Submit 3, outbox claimed 3 and settled 2, claim 3, metrics 2, complete 3."""
+
+
+@pytest.fixture
+def lives(database, tmp_path):
+    return Lives.open(database, tmp_path)
+
+
+def flights_of(database, act):
+    """How often `act` waits for Postgres."""
+    by_hand = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *_: by_hand.append(True))
+    with database.read() as connection:
+        session = connection.info[SESSION]
+        before = session.flights
+    act()
+    with database.read() as connection:
+        assert connection.info[SESSION] is session, "one connection is enough"
+        after = session.flights
+    return after - before - 2 + len(by_hand)  # each of these two reads has waited for its BEGIN or its COMMIT
+
+
+@on_postgres
+def test_life_of_a_run_takes_few_ways_to_postgres(database, lives):
+    lives.live(1)  # the first version has more to say
+    assert flights_of(database, lambda: lives.live(1)) <= _MOST_FLIGHTS
+
+
+@on_postgres
+def test_heartbeat_takes_two_ways_to_postgres(database, lives):
+    run = RunExecution(database).claim(RunExecutionService(database).submit(KEY).id, worker="one").run
+    assert flights_of(database, lambda: RunExecution(database).heartbeat(run.id, run.fence)) <= 2
+
+
+def test_change_of_a_locked_run_that_the_database_refuses_leaves_nothing(database, lives):
+    execution, submitted = RunExecution(database), RunExecutionService(database).submit(KEY)
+    run = execution.claim(submitted.id, worker="one").run
+    execution.complete(run.id, run.fence, Result())
+
+    def reopen(connection):
+        ended = store.get_run(connection, run.id, lock=True)
+        store.move(connection, ended, RunStatus.FAILED, [_FAILED], actor="one", now=START, error_message="no")
+
+    with database.read() as connection:
+        before = store.events_of(connection, run.id)
+    with pytest.raises((exc.DBAPIError, AssertionError)):
+        database.write(reopen)
+    with database.read() as connection:
+        assert store.get_run(connection, run.id).status == RunStatus.COMPLETED
+        assert store.events_of(connection, run.id) == before
+
+
+_FAILED = events.RunFailed(stop_reason=StopReason.ERROR, error_type="ValueError", message="no")
+
+
+def test_row_of_a_locked_run_is_as_the_database_has_it_after_a_change(database, lives):
+    submitted = RunExecutionService(database).submit(KEY)
+
+    def fail(connection):
+        locked = store.get_run(connection, submitted.id, lock=True)
+        given = {"stop_reason": StopReason.ERROR, "error_message": "no", "outputs": {"a": [1, None]}}
+        return store.move(connection, locked, RunStatus.FAILED, [_FAILED], actor="one", now=START, **given)
+
+    told = database.write(fail)
+    with database.read() as connection:
+        stored = store.get_run(connection, submitted.id)
+        assert told._asdict() == stored._asdict()
+        assert [event.kind for event in store.events_of(connection, submitted.id)][-1] == _FAILED.kind
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 40])
+def test_events_of_one_change_are_numbered_in_order_however_many_they_are(database, lives, count):
+    submitted = RunExecutionService(database).submit(KEY)
+    said = [events.RunFailed(stop_reason=StopReason.ERROR, error_type="E", message=str(at)) for at in range(count)]
+
+    def note(connection):
+        before = store.get_run(connection, submitted.id, lock=True).last_seq
+        changed = store.change(connection, submitted.id, said, actor="one", now=START, error_message="noted")
+        return before, changed.last_seq
+
+    before, last = database.write(note)
+    assert last == before + count
+    with database.read() as connection:
+        written = store.events_of(connection, submitted.id, after=before)
+    assert [(event.seq, event.payload["message"]) for event in written] == [
+        (before + 1 + at, str(at)) for at in range(count)
+    ]

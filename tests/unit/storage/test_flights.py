@@ -1,0 +1,277 @@
+"""Statements that nobody waits for travel with the next one that somebody does, and nothing is lost on the way."""
+
+import _thread
+import threading
+from itertools import count
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from freshline.storage.compiled import SESSION, land
+from freshline.storage.database import Database
+from freshline.storage.statement import Statement, insert_all
+
+_NOTE = sa.Table("note", sa.MetaData(), sa.Column("number", sa.Integer), sa.Column("text", sa.String))
+_INSERT = insert_all(_NOTE)
+_NUMBERS = Statement(lambda _: sa.select(_NOTE.c.number).order_by(_NOTE.c.number))
+_ONE = Statement(lambda _: sa.select(sa.literal_column("1", sa.Integer).label("one")))
+_BROKEN = Statement(lambda _: sa.select(sa.literal_column("1 / 0").label("never")))
+_FAIL_ONCE = Statement(lambda _: sa.select(sa.func.fail_once().label("never")))
+_SLEEP = Statement(lambda _: sa.select(sa.func.pg_sleep(60).label("never")))
+_ECHO = Statement(lambda _: sa.select(sa.bindparam("text", type_=sa.String).label("text")))
+_CHANGE = Statement(
+    lambda sql: sql.certain(sa.update(_NOTE).where(_NOTE.c.number == sa.bindparam("which")).values(text="changed"))
+)
+# A sequence forgets nothing when a transaction is undone.
+_PREPARATIONS = (
+    "CREATE TABLE note (number int PRIMARY KEY, text text)",
+    "CREATE SEQUENCE tried",
+    "CREATE FUNCTION fail_once() RETURNS int LANGUAGE plpgsql AS $$ BEGIN IF nextval('tried') = 1 THEN "
+    "RAISE EXCEPTION 'caught in a circle' USING ERRCODE = '40P01'; END IF; RETURN 1; END $$",
+)
+_names = count()
+
+
+@pytest.fixture(scope="module")
+def url(postgres_url):
+    name = f"flights_{next(_names)}"
+    conninfo = postgres_url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(f"{conninfo}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with psycopg.connect(f"{conninfo}/{name}", autocommit=True) as connection:
+        for statement in _PREPARATIONS:
+            connection.execute(statement)
+    return f"{postgres_url}/{name}"
+
+
+@pytest.fixture
+def postgres(url):
+    opened = Database(url, pool_size=1)
+    yield opened
+    with opened.transaction() as connection:
+        connection.execute(sa.text("TRUNCATE note"))
+        connection.execute(sa.text("ALTER SEQUENCE tried RESTART"))
+    opened.dispose()
+
+
+def numbers(database):
+    with database.read() as connection:
+        return [row.number for row in _NUMBERS.rows(connection)]
+
+
+def observe(url, statement):
+    """Run a statement on a connection of somebody else's."""
+    conninfo = url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return connection.execute(statement).fetchone()
+
+
+def end_backend(connection):
+    """The server closes this connection, whatever it is at."""
+    pid = connection.connection.driver_connection.info.backend_pid
+    url = connection.engine.url.render_as_string(hide_password=False)
+    assert observe(url, f"SELECT pg_terminate_backend({pid}, 5000)") == (True,)
+
+
+def test_transaction_of_posted_statements_waits_once(postgres):
+    with postgres.transaction() as connection:
+        session = connection.info[SESSION]
+        before = session.flights
+        _INSERT.post(connection, number=1, text="one")
+        _INSERT.post(connection, number=2, text="two")
+        answer = _NUMBERS.ask(connection)
+        assert session.flights == before, "nobody has waited"
+    assert session.flights == before + 1
+    assert [row.number for row in answer.rows()] == [1, 2]
+
+
+def test_transaction_in_which_nothing_is_sent_does_not_take_place(postgres):
+    with postgres.transaction() as connection:
+        session, before = connection.info[SESSION], connection.info[SESSION].flights
+    assert session.flights == before
+
+
+def test_posted_statement_that_is_refused_is_named_and_nothing_is_left(postgres):
+    def work(connection):
+        _INSERT.post(connection, number=1, text="one")
+        _INSERT.post(connection, number=1, text="again")
+        _INSERT.post(connection, number=2, text="two")
+
+    with pytest.raises(exc.IntegrityError, match="note_pkey") as caught:
+        postgres.write(work)
+    assert caught.value.statement.startswith("INSERT INTO note")
+    assert numbers(postgres) == []
+
+
+def test_posted_statement_that_is_refused_is_raised_where_the_next_answer_is_looked_at(postgres):
+    reached = []
+
+    def work(connection):
+        _BROKEN.post(connection)
+        reached.append("posted")
+        _ONE.rows(connection)
+        reached.append("answered")
+
+    with pytest.raises(exc.DataError, match="division by zero") as caught:
+        postgres.write(work)
+    assert caught.value.statement == "SELECT 1 / 0 AS never"
+    assert reached == ["posted"]
+
+
+def test_answer_to_what_was_behind_a_failure_is_an_error(postgres):
+    answers = []
+
+    def work(connection):
+        _BROKEN.post(connection)
+        answers.append(_ONE.ask(connection))
+
+    with pytest.raises(exc.DataError):
+        postgres.write(work)
+    with pytest.raises(exc.InternalError, match="a statement before it failed"):
+        answers[0].rows()
+
+
+def test_commit_after_a_failure_that_somebody_caught_is_an_error(postgres):
+    def work(connection):
+        _INSERT.run(connection, number=1, text="one")
+        with pytest.raises(exc.DataError):
+            _BROKEN.rows(connection)
+
+    with pytest.raises(exc.DBAPIError, match="nothing was committed"):
+        postgres.write(work)
+    assert numbers(postgres) == []
+
+
+def test_certain_change_of_nothing_fails_with_the_commit(postgres):
+    postgres.write(lambda connection: _INSERT.post(connection, number=1, text="one"))
+    postgres.write(lambda connection: _CHANGE.post(connection, which=1))
+
+    def change_what_is_not_there(connection):
+        _INSERT.post(connection, number=2, text="two")
+        _CHANGE.post(connection, which=7)
+
+    with pytest.raises(exc.DataError, match="division by zero"):
+        postgres.write(change_what_is_not_there)
+    assert numbers(postgres) == [1]
+
+
+def test_deadlock_in_a_posted_statement_is_tried_again(postgres):
+    def work(connection):
+        _INSERT.post(connection, number=1, text="one")
+        _FAIL_ONCE.post(connection)
+
+    postgres.write(work)
+    assert numbers(postgres) == [1]
+
+
+def test_statement_of_sqlalchemys_sees_what_was_posted_before_it(postgres):
+    with postgres.transaction() as connection:
+        _INSERT.post(connection, number=1, text="one")
+        assert connection.execute(sa.text("SELECT count(*) FROM note")).scalar_one() == 1
+        _INSERT.post(connection, number=2, text="two")
+    assert numbers(postgres) == [1, 2]
+
+
+def test_failure_of_what_was_posted_before_a_statement_of_sqlalchemys_names_the_right_one(postgres):
+    with pytest.raises(exc.DataError, match="division by zero") as caught, postgres.transaction() as connection:
+        _BROKEN.post(connection)
+        connection.execute(sa.text("SELECT count(*) FROM note"))
+    assert caught.value.statement == "SELECT 1 / 0 AS never"
+
+
+def test_connection_lost_before_anybody_waited_gives_one_row(postgres):
+    lost = []
+
+    def work(connection):
+        _ONE.rows(connection)
+        _INSERT.post(connection, number=1, text="one")
+        if not lost:
+            lost.append(True)
+            end_backend(connection)
+        return _ONE.scalar(connection)
+
+    assert postgres.write(work) == 1
+    assert numbers(postgres) == [1]
+
+
+def test_connection_lost_before_the_flight_of_the_commit_is_no_success(postgres):
+    def work(connection):
+        _ONE.rows(connection)
+        _INSERT.post(connection, number=1, text="one")
+        end_backend(connection)
+
+    with pytest.raises(exc.DBAPIError) as caught:
+        postgres.write(work)
+    assert caught.value.connection_invalidated
+    assert numbers(postgres) == []
+
+
+def test_connection_that_the_server_closed_meanwhile_is_not_used(postgres):
+    with postgres.read() as connection:
+        first = connection.connection.driver_connection
+        pid = first.info.backend_pid
+    url = postgres.engine.url.render_as_string(hide_password=False)
+    assert observe(url, f"SELECT pg_terminate_backend({pid}, 5000)") == (True,)
+    with postgres.transaction() as connection:  # nobody repeats this one
+        assert connection.connection.driver_connection is not first
+        assert _ONE.scalar(connection) == 1
+
+
+def test_connection_is_given_back_at_rest_whatever_was_posted(postgres):
+    with pytest.raises(ZeroDivisionError), postgres.transaction() as connection:
+        _INSERT.post(connection, number=1, text="one")
+        raise ZeroDivisionError
+    with pytest.raises(exc.DataError), postgres.transaction() as connection:
+        _BROKEN.post(connection)
+        land(connection)
+    with postgres.transaction() as connection:
+        _ONE.rows(connection)
+        kept = connection.connection.driver_connection
+    assert kept.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    assert kept.info.pipeline_status == psycopg.pq.PipelineStatus.OFF
+    assert numbers(postgres) == []
+
+
+def test_interruption_while_somebody_waits_leaves_no_connection_behind(postgres, url):
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+
+    def interrupt():
+        while observe(url, running) != (1,):
+            pass
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt), postgres.transaction() as connection:  # noqa: PT012 - who interrupts starts inside
+        used = connection.connection.driver_connection
+        thread.start()
+        _INSERT.post(connection, number=1, text="one")
+        _SLEEP.rows(connection)
+    thread.join(timeout=60)
+    assert observe(url, running) == (0,)
+    with postgres.transaction() as connection:
+        assert _ONE.scalar(connection) == 1
+        assert connection.connection.driver_connection is not used
+    assert numbers(postgres) == []
+
+
+def test_flight_larger_than_what_the_two_sides_buffer_lands(postgres):
+    text = "x" * 500_000
+    with postgres.read() as connection:
+        answers = [_ECHO.ask(connection, text=f"{number}{text}") for number in range(30)]
+        assert [answer.scalar()[:1] for answer in answers] == [str(number)[:1] for number in range(30)]
+
+
+def test_statements_are_posted_where_nothing_may_be_prepared(url):
+    opened = Database(url, pool_size=1)
+    sa.event.listen(opened.engine, "do_connect", lambda _d, _r, _a, given: given.update(prepare_threshold=None))
+    try:
+        with opened.transaction() as connection:
+            _INSERT.post(connection, number=5, text="five")
+            _INSERT.post(connection, number=6, text="six")
+            assert _NUMBERS.ask(connection).scalar() == 5
+            assert connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
+            connection.execute(sa.text("TRUNCATE note"))
+    finally:
+        opened.dispose()
