@@ -155,6 +155,7 @@ class RunExecution:
         faults.reach("complete.begin")
 
         def work(connection: Connection) -> Row[Any]:
+            faults.reach("complete.begun")
             # The guard comes first: it also locks the run's row against a cancellation or an expiry. Then the states,
             # in the order of their ids. What is asked of the state sees what was written before it was locked.
             held = store.ask_held(connection, run_id, fence)

@@ -120,6 +120,7 @@ def run_of_call(
         key = f"call:{call.id}"
         origin = replace(origin, idempotency_key=key)
         known = store.run_by_key(connection, key, tenant_id=tenant_id)
+        known = store.get_run(connection, known.id, lock=True) if known is not None else None
     else:
         origin = replace(origin, flow_run_id=flow_run.id)
         known = _newest_of(store.ask_runs_of_start(connection, flow_run.id).rows(), flow_run.id)

@@ -173,7 +173,7 @@ class Database:
                 if isinstance(error, exc.DBAPIError) and not error.connection_invalidated:
                     raise
                 lost += 1
-                # What was lost before its COMMIT was sent has not taken place: the pool may hold dead connections.
+                # What was lost before its COMMIT was sent has not taken place: connections at rest may be dead.
                 is_undone = isinstance(error, exc.DBAPIError) and not is_done
                 if is_undone and lost == 1:
                     continue
@@ -184,7 +184,8 @@ class Database:
     def now(self, connection: Connection) -> datetime:
         """Return the database's time: one clock for all workers, whatever theirs say.
 
-        On Postgres that is when the transaction began.
+        On Postgres that is when the transaction began. There it comes with the answer to the first statement: asked for
+        before any other answer, it is waited for on its own.
         """
         if self._clock is not None:
             return self._clock()

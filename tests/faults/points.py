@@ -14,7 +14,7 @@ KILL_POINTS: dict[str, tuple[str, ...]] = {
     ),
     "claim": _CLAIM + _RECORD,
     "complete": (
-        *_CLAIM, *_RECORD, "complete.begin", "complete.guarded", "complete.locked", "complete.published",
+        *_CLAIM, *_RECORD, "complete.begin", "complete.begun", "complete.guarded", "complete.locked", "complete.published",
         "complete.recomputed", "complete.ended", "complete.before_commit", "complete.committed",
     ),
     "fail": (*_CLAIM, *_RECORD, "fail.before_commit", "fail.committed"),

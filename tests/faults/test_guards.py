@@ -116,19 +116,21 @@ def impatient(database_url):
     database.dispose()
 
 
-def completions_at_once(database, keys, *, number):
-    """Complete a run of each of these deployments at the same moment; return (the runs, completions done again)."""
+def completions_at_once(database, keys, *, number, meeting):
+    """Complete a run of each of these deployments from one moment on; return (the runs, completions done again).
+
+    `meeting` is the point where they wait for each other.
+    """
     execution = RunExecution(database)
     claims = [execution.claim(RunExecutionService(database).submit(key).id, worker="one") for key in keys]
     start, met, again = Barrier(len(claims)), set(), []
 
     def meet(point):
-        if point != "complete.guarded":
-            return
-        if get_ident() in met:
-            again.append(get_ident())  # the database broke a deadlock: nothing else makes it come here twice
-        else:
+        if point == "complete.begun":
+            if get_ident() in met:
+                again.append(get_ident())  # the database broke a deadlock: nothing else makes it come here twice
             met.add(get_ident())
+        if point == meeting and get_ident() not in again:
             start.wait(30)
 
     def completed(claim):
@@ -146,9 +148,11 @@ def test_lock_order_that_is_off_lets_completions_deadlock(impatient, is_on):
     readers = [declared(f"backtest/book{number}", sources) for number in range(6)]
     graph = Graph(impatient, *map(declared, sources), *readers)
     deadlocks = []
+    # In order, the states are locked on the way of the guard: whoever came first would wait there for the other.
+    meeting = "complete.begun" if is_on else "complete.guarded"
     with nullcontext() if is_on else switched_off(Guard.LOCK_ORDER):
         for number in range(15 if is_on else 60):
-            ended, deadlocks = completions_at_once(impatient, sources, number=number)
+            ended, deadlocks = completions_at_once(impatient, sources, number=number, meeting=meeting)
             assert [run.status for run in ended] == ["completed", "completed"], ended
             if deadlocks:
                 break

@@ -106,7 +106,7 @@ class _Member:
                     happened[self._end(under_way.pop(self.chance.randrange(len(under_way))))] += 1
             while under_way:
                 happened[self._end(under_way.pop())] += 1
-        again = happened["complete.guarded"] - happened["complete.begin"]
+        again = happened["complete.begun"] - happened["complete.begin"]
         again += happened["claim.ensured"] - happened["claim.begin"]
         return Counter({"completed": happened["completed"], "superseded": happened["superseded"], "again": again})
 

@@ -175,12 +175,12 @@ class Player:
     def _claimed(self, key: str, run_id: UUID | None = None) -> OpenRun:
         deployment = self.record.deployments[key]
 
-        def find(connection: Any, now: datetime) -> tuple[Any, Any]:
+        def find(connection: Any) -> tuple[Any, Any]:
             """Record the run as it is claimed, as for a start in Prefect."""
             row = registry.deployment_by_id(connection, self._ids[key])
             origin = Origin(Trigger.MANUAL, actor="somebody")
             request = RunRequest(on_stale=OnStale.FORCE)
-            return create_run(connection, row, origin, parameters={}, request=request, now=now), row
+            return create_run(connection, row, origin, parameters={}, request=request, now=self.clock.now), row
 
         claim = self._execution.claim(run_id or find, worker="one")
         deployment.claims += 1

@@ -175,9 +175,12 @@ def test_statement_of_sqlalchemys_sees_what_was_posted_before_it(postgres):
 
 
 def test_failure_of_what_was_posted_before_a_statement_of_sqlalchemys_names_the_right_one(postgres):
-    with pytest.raises(exc.DataError, match="division by zero") as caught, postgres.transaction() as connection:
+    def work(connection):
         _BROKEN.post(connection)
         connection.execute(sa.text("SELECT count(*) FROM note"))
+
+    with pytest.raises(exc.DataError, match="division by zero") as caught:
+        postgres.write(work)
     assert caught.value.statement == "SELECT 1 / 0 AS never"
 
 
@@ -220,12 +223,18 @@ def test_connection_that_the_server_closed_meanwhile_is_not_used(postgres):
 
 
 def test_connection_is_given_back_at_rest_whatever_was_posted(postgres):
-    with pytest.raises(ZeroDivisionError), postgres.transaction() as connection:
+    def change_its_mind(connection):
         _INSERT.post(connection, number=1, text="one")
         raise ZeroDivisionError
-    with pytest.raises(exc.DataError), postgres.transaction() as connection:
+
+    def fail(connection):
         _BROKEN.post(connection)
         land(connection)
+
+    with pytest.raises(ZeroDivisionError):
+        postgres.write(change_its_mind)
+    with pytest.raises(exc.DataError):
+        postgres.write(fail)
     with postgres.transaction() as connection:
         _ONE.rows(connection)
         kept = connection.connection.driver_connection
@@ -242,17 +251,21 @@ def test_interruption_while_somebody_waits_leaves_no_connection_behind(postgres,
             pass
         _thread.interrupt_main()
 
-    thread = threading.Thread(target=interrupt)
-    with pytest.raises(KeyboardInterrupt), postgres.transaction() as connection:  # noqa: PT012 - who interrupts starts inside
-        used = connection.connection.driver_connection
+    thread, used = threading.Thread(target=interrupt), []
+
+    def work(connection):
+        used.append(connection.connection.driver_connection)
         thread.start()
         _INSERT.post(connection, number=1, text="one")
         _SLEEP.rows(connection)
+
+    with pytest.raises(KeyboardInterrupt):
+        postgres.write(work)
     thread.join(timeout=60)
     assert observe(url, running) == (0,)
     with postgres.transaction() as connection:
         assert _ONE.scalar(connection) == 1
-        assert connection.connection.driver_connection is not used
+        assert connection.connection.driver_connection is not used[0]
     assert numbers(postgres) == []
 
 
