@@ -8,7 +8,7 @@ taken among what there is at that moment: so any part of a history is a history 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
