@@ -14,8 +14,8 @@ KILL_POINTS: dict[str, tuple[str, ...]] = {
     ),
     "claim": _CLAIM + _RECORD,
     "complete": (
-        *_CLAIM, *_RECORD, "complete.begin", "complete.begun", "complete.guarded", "complete.locked", "complete.published",
-        "complete.recomputed", "complete.ended", "complete.before_commit", "complete.committed",
+        *_CLAIM, *_RECORD, "complete.begin", "complete.begun", "complete.guarded", "complete.locked",
+        "complete.published", "complete.recomputed", "complete.ended", "complete.before_commit", "complete.committed",
     ),
     "fail": (*_CLAIM, *_RECORD, "fail.before_commit", "fail.committed"),
     "cancel": ("cancel.before_commit", "cancel.committed"),
