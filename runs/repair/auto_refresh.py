@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection, Row
 
-from ...lineage import graph, staleness
+from ...lineage import foundation, staleness
 from ...lineage.models import CauseKind
 from ...storage import faults
 from ...storage.database import Database
@@ -71,7 +71,9 @@ def _submit(connection: Connection, deployment_id: UUID, *, now: datetime) -> Ro
     Nothing is due that was done meanwhile by another sweep, or that a completion, a submission or a lapse has changed.
     """
     # Before the lock: what has lapsed is locked in the order of ids. The gate, asked below, finds nothing more lapsed.
-    staleness.lapse_due(connection, graph.upstream_of(connection, [deployment_id]), now=now)
+    built_on = foundation.ask_foundation(connection, deployment_id, with_itself=False, lock=False, now=now)()
+    if built_on.due:
+        staleness.propagate(connection, built_on.due, now=now)
     staleness.lock_states(connection, [deployment_id])
     faults.reach("auto_refresh.locked")
     for stale in auto_refresh_rows.runnable(connection, [deployment_id]):
