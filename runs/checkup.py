@@ -13,12 +13,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..storage.connections import shown_url
 from ..storage.database import Database
 from ..storage.errors import FreshlineError, StoreError
 from ..storage.probe import Check, Outcome, probe
 from ..storage.settings import Settings, is_secret, load_settings
 from . import migrate
 from .composition import open_objects
+from .logs import without_secrets
 from .models import Store
 
 _SLOW_S = 0.25
@@ -34,18 +36,25 @@ def shown_settings(settings: Settings) -> dict[str, str | None]:
     for name in Settings.model_fields:
         value = getattr(settings, name)
         if name == "database_url":
-            text: str | None = sa.make_url(settings.resolved_database_url()).render_as_string(hide_password=True)
+            text: str | None = _shown_database(settings.resolved_database_url())
         elif name == "artifacts_url":
             text = settings.resolved_artifacts_url()
         elif value is None:
             text = None
         else:
             text = _HIDDEN if is_secret(name) or name == "s3_access_key_id" else str(value)
-        shown[f"FRESHLINE_{name.upper()}"] = text
+        shown[f"FRESHLINE_{name.upper()}"] = None if text is None else without_secrets(text)
     for name in sorted(os.environ):
         if name.startswith(_SHOWN_VARIABLES):
             shown[name] = _HIDDEN  # which, not what: some are secrets
     return shown
+
+
+def _shown_database(url: str) -> str:
+    try:
+        return shown_url(sa.make_url(url))
+    except (sa.exc.ArgumentError, ValueError):
+        return _HIDDEN  # nobody knows where in it a password stands
 
 
 def check_up(settings: Settings | None = None) -> Iterator[Check]:

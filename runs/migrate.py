@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from ..storage.connections import shown_url
 from ..storage.database import Database
 from ..storage.errors import StoreVersion
 from ..storage.ids import new_id
@@ -34,7 +35,7 @@ def ensure_schema(database: Database) -> None:
         upgrade(database)
         return
     refuse_unknown(database, revision)
-    shown = database.engine.url.render_as_string(hide_password=True)
+    shown = shown_url(database.engine.url)
     raise StoreVersion(f"the database {shown} has the older schema {revision}: run `freshline db upgrade`")
 
 
@@ -45,7 +46,7 @@ def refuse_unknown(database: Database, revision: str | None) -> None:
         StoreVersion: a newer Freshline made it.
     """
     if revision is not None and revision not in known_revisions():
-        shown = database.engine.url.render_as_string(hide_password=True)
+        shown = shown_url(database.engine.url)
         raise StoreVersion(
             f"the database {shown} has the schema {revision}, which this version of Freshline does not know: "
             "it was made by a newer one; install that"

@@ -36,6 +36,11 @@ _OVERFLOW = 20
 _BEGAN = "freshline_began"
 
 
+def shown_url(url: sa.URL) -> str:
+    """Return a database's URL without its password, which may stand before the host or among the parameters."""
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)
+
+
 class Begin(StrEnum):
     """What a transaction is for."""
 
@@ -151,8 +156,7 @@ class Connections:
         try:
             return self._engine.connect(), True
         except exc.OperationalError as error:
-            shown = self._engine.url.render_as_string(hide_password=True)
-            raise StoreUnavailable(f"cannot open the database {shown}: {error.orig}") from None
+            raise StoreUnavailable(f"cannot open the database {shown_url(self._engine.url)}: {error.orig}") from None
 
     def _undo(self, connection: Connection) -> None:
         if not connection.invalidated:

@@ -11,6 +11,7 @@ def db() -> None:
 @db.command()
 def upgrade() -> None:
     """Bring the schema of the database to the one that this version of Freshline needs."""
+    from ...storage.connections import shown_url
     from ...storage.database import Database
     from ...storage.settings import load_settings
     from .. import migrate
@@ -20,5 +21,5 @@ def upgrade() -> None:
         before = migrate.current_revision(connection)
     migrate.refuse_unknown(database, before)
     migrate.upgrade(database)
-    shown = database.engine.url.render_as_string(hide_password=True)
+    shown = shown_url(database.engine.url)
     click.echo(f"{shown}: {before or 'empty'} -> {migrate.HEAD}")

@@ -84,7 +84,13 @@ def test_database_of_another_store_is_broken(settings, tmp_path, sqlite_template
 
 
 @pytest.mark.parametrize(
-    "url", [f"postgresql+psycopg://me:{SECRET}@127.0.0.1:9/x", "sqlite:////dev/null/x.db", "nonsense"]
+    "url",
+    [
+        f"postgresql+psycopg://me:{SECRET}@127.0.0.1:9/x",
+        f"postgresql+psycopg://127.0.0.1:9/x?user=me&password={SECRET}",
+        "sqlite:////dev/null/x.db",
+        "nonsense",
+    ],
 )
 def test_database_that_cannot_be_reached_says_what_to_do_without_the_password(url):
     settings = Settings(database_url=url, artifacts_url="memory://doctor")
@@ -141,6 +147,31 @@ def test_settings_are_shown_without_a_secret(monkeypatch):
     assert shown["FRESHLINE_DATABASE_URL"] == "postgresql+psycopg://me:***@db/x"
     assert shown["FRESHLINE_S3_ACCESS_KEY_ID"] == shown["AWS_SECRET_ACCESS_KEY"] == "set"
     assert shown["FRESHLINE_TENANT_ID"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("FRESHLINE_ARTIFACTS_URL", f"s3://me:{SECRET}@bucket/x", "s3://me:***@bucket/x"),
+        ("FRESHLINE_S3_ENDPOINT_URL", f"http://me:{SECRET}@s3.internal", "http://me:***@s3.internal"),
+        (
+            "FRESHLINE_DATABASE_URL",
+            f"postgresql+psycopg://db/x?user=me&password={SECRET}",
+            "postgresql+psycopg://db/x?user=me",
+        ),
+        ("FRESHLINE_DATABASE_URL", f"me:{SECRET}@db", "set"),
+    ],
+)
+def test_setting_with_a_secret_where_none_belongs_is_shown_without_it(monkeypatch, name, value, expected):
+    monkeypatch.setenv(name, value)
+    assert checkup.shown_settings(Settings())[name] == expected
+
+
+def test_command_with_a_database_that_is_no_url_says_what_to_do(tmp_path):
+    env = {"FRESHLINE_HOME": str(tmp_path / "home"), "FRESHLINE_DATABASE_URL": "nonsense"}
+    done = CliRunner().invoke(cli, ["doctor"], env=env, standalone_mode=False)
+    assert (done.return_value, done.exception) == (1, None)
+    assert "correct FRESHLINE_DATABASE_URL" in " ".join(done.output.split())
 
 
 def test_command_prints_every_check_and_ends_with_0(tmp_path):
