@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..deployments.gateway import Execution, Gateway
 from ..storage.database import Database
-from ..storage.settings import Settings, load_settings
+from ..storage.settings import Settings, load_settings, overlaid
 from .service import RunExecutionService
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class DriverOptions:
             return settings.driver_options(protocol)
         from ..deployments.credentials import block_options
 
-        return {**block_options(settings.artifacts_block, protocol=protocol), **settings.driver_options(protocol)}
+        return overlaid(block_options(settings.artifacts_block, protocol=protocol), settings.driver_options(protocol))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DriverOptions, ()

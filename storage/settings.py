@@ -4,6 +4,7 @@ Nothing here is read at import: whoever needs settings calls `load_settings()`.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidInput
+
+_KEYS = frozenset({"key", "secret", "token"})
+_WHO = frozenset({"key", "profile", "anon"})
+"""Options of s3fs that say who asks."""
 
 
 class Settings(BaseSettings):
@@ -127,7 +132,7 @@ class Settings(BaseSettings):
             }
             options |= {name: value for name, value in given.items() if value}
         if self.artifacts_options is not None:
-            options |= json.loads(self.artifacts_options.get_secret_value())
+            options = overlaid(options, json.loads(self.artifacts_options.get_secret_value()))
         return options
 
     def resolved_database_url(self) -> str:
@@ -141,6 +146,23 @@ class Settings(BaseSettings):
         if self.artifacts_url is not None:
             return self.artifacts_url.rstrip("/")
         return (self.home.expanduser().absolute() / "artifacts").as_uri()
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a driver's options from two places: what stands above counts, and what belongs together is not mixed.
+
+    A key brings its own secret and token, and there is one endpoint. What else is said of the client (its region) is
+    taken from both.
+    """
+    if above.keys() & _WHO:
+        below = {name: value for name, value in below.items() if name not in _KEYS}
+    clients = [dict(options.get("client_kwargs") or {}) for options in (below, above)]
+    if "endpoint_url" in above or "endpoint_url" in clients[1]:
+        clients[0].pop("endpoint_url", None)
+        below = {name: value for name, value in below.items() if name != "endpoint_url"}
+    merged = {**below, **above}
+    client = clients[0] | clients[1]
+    return merged | {"client_kwargs": client} if client else merged
 
 
 def load_settings() -> Settings:

@@ -49,3 +49,40 @@ def test_settings_come_before_a_block(settings, monkeypatch):
 def test_retry_is_that_of_the_settings_unless_it_is_given(settings):
     assert open_objects(settings).driver.patience.limit_s == 60
     assert open_objects(settings, retry_s=0).driver.patience.limit_s == 0
+
+
+BLOCK = {
+    "key": "block",
+    "secret": "of the block",
+    "token": "token of the block",
+    "client_kwargs": {"endpoint_url": "http://minio:9000", "use_ssl": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"s3_region": "eu-west-1"},
+            BLOCK | {"client_kwargs": BLOCK["client_kwargs"] | {"region_name": "eu-west-1"}},
+        ),
+        (
+            {"s3_endpoint_url": "http://s3.internal"},
+            BLOCK | {"endpoint_url": "http://s3.internal", "client_kwargs": {"use_ssl": False}},
+        ),
+        (
+            {"s3_access_key_id": "me", "s3_secret_access_key": SECRET},
+            {"key": "me", "secret": SECRET, "client_kwargs": BLOCK["client_kwargs"]},
+        ),
+        (
+            {
+                "s3_endpoint_url": "http://s3.internal",
+                "artifacts_options": '{"client_kwargs": {"endpoint_url": "http://other"}}',
+            },
+            BLOCK | {"client_kwargs": {"endpoint_url": "http://other", "use_ssl": False}},
+        ),
+    ],
+)
+def test_setting_above_a_block_replaces_what_it_says_and_nothing_else(monkeypatch, given, expected):
+    monkeypatch.setattr(credentials, "block_options", lambda reference, *, protocol: BLOCK)
+    assert DriverOptions(Settings(artifacts_block="minio-credentials/x", **given))("s3") == expected
