@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...storage.durations import as_written
 from ...storage.errors import InvalidInput
 from ...storage.ids import show_run_id
 from . import EXIT_FAILED
@@ -50,7 +51,8 @@ def gc(*, grace: timedelta | None, dry_run: bool, as_json: bool) -> None:
             "objects to mark: nothing needs them": preview.objects.unneeded,
             "objects marked before, still in their grace period": preview.objects.marked,
         }
-        console().print(table(f"What garbage collection would do, grace {grace}", ("what", "count"), facts.items()))
+        title = f"What garbage collection would do, grace {as_written(grace)}"
+        console().print(table(title, ("what", "count"), facts.items()))
         return
     with progress() as show:
         collected = collector.collect(grace, watch=show)

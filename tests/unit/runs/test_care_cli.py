@@ -131,7 +131,9 @@ def test_gc_says_what_it_would_do_and_does_it(world, call):
     world.pass_time(DAY)
     preview = json.loads(call("gc", "--grace", "1d", "--dry-run", "--json")[1])
     assert (preview["is_done"], preview["preview"]["erasable"]) == (False, 1)
-    assert "deleted runs to erase" in call("gc", "--dry-run")[1]
+    shown = call("gc", "--dry-run")[1]
+    assert "deleted runs to erase" in shown
+    assert "grace 1w" in shown
     assert "erased 1 deleted runs; deleted 0 objects" in call("gc", "--grace", "1d")[1]
     world.pass_time(DAY)
     assert json.loads(call("gc", "--grace", "1d", "--json")[1])["collected"]["objects"] == 1
