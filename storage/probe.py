@@ -102,8 +102,9 @@ class _Trial:
         yield "delete", self._delete, False
 
     def remove(self) -> None:
-        for name in (self._name, self._other, self._parts):
-            with suppress(FreshlineError):
+        # One that fails ends it: a store that does not answer would let each of them wait in vain.
+        with suppress(FreshlineError):
+            for name in (self._name, self._other, self._parts):
                 self._store.delete(name)
 
     def _open(self) -> str:

@@ -198,3 +198,25 @@ def test_store_in_use_keeps_its_folders(tmp_path):
     store.put_bytes(b"x", "objects/x")
     assert {one.outcome for one in probe(store)} == {Outcome.OK}
     assert sorted(path.name for path in (tmp_path / "root").iterdir()) == ["objects", "staging"]
+
+
+def test_store_that_does_not_answer_is_asked_no_more_than_needed():
+    from freshline.storage.errors import ArtifactError
+    from freshline.storage.filesystem import ObjectStore
+
+    class Silent(ObjectStore):
+        def __init__(self) -> None:
+            super().__init__("memory://silent")
+            self.asked = []
+
+        def put_file(self, local_path, name, *, consume=False):
+            self.asked.append("put")
+            raise ArtifactError("it does not answer")
+
+        def delete(self, name):
+            self.asked.append("delete")
+            raise ArtifactError("it does not answer")
+
+    store = Silent()
+    assert [one.name for one in probe(store)] == ["open", "write"]
+    assert store.asked == ["put", "delete"]
