@@ -19,12 +19,15 @@ from typing import Any
 
 from . import faults
 from .patience import Patience
+from .refusals import code_of
 
 PART_BYTES = 16 * 1024 * 1024
 _PARTS_AT_ONCE = 4  # so that an upload holds 64 MiB, however large the file
 _MOST_PARTS = 10_000
 _ATTEMPTS = 5
 _ABORT_S = 10.0
+_UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+"""A server's answers to a request that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +87,19 @@ def put(filesystem: Any, local_path: Path, path: str, *, sha256: str | None, pat
 def unfinished(filesystem: Any, root: str, patience: Patience) -> Iterator[Upload]:
     """Yield the uploads below a root that are not completed, those that others are writing right now among them.
 
-    A server may leave them out of its lists, or list only those of a whole key.
+    A server may leave them out of its lists, list only those of a whole key, or not know how to list them: then none.
     """
     bucket, prefix, _ = filesystem.split_path(root)
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
     marker: dict[str, str] = {}
     while True:
         request = {"Bucket": bucket, "Prefix": prefix, **marker}
-        page = patience.call(partial(filesystem.call_s3, "list_multipart_uploads", **request))
+        try:
+            page = patience.call(partial(filesystem.call_s3, "list_multipart_uploads", **request))
+        except Exception as error:
+            if code_of(error) in _UNKNOWN:
+                return
+            raise
         for item in page.get("Uploads") or []:
             if item["Key"].startswith(prefix):
                 yield Upload(item["Key"], item["UploadId"], _aware(item.get("Initiated")))

@@ -23,6 +23,7 @@ from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import read_table, scan, to_pandas, write_table
 from freshline.storage.patience import Patience
+from freshline.storage.probe import Outcome, probe
 from tests.contracts.s3_servers import BUCKET, S3Server, moto_server
 from tests.faults.lossy_http import BUSY, CUT, FAILED, LOST, RESET, SHORT, LossyHttp, Refusal
 from tests.faults.uploads import PART_BYTES
@@ -300,3 +301,12 @@ def test_damage_on_the_way_is_noticed_by_every_way_of_reading(lossy, store):
             read()
     with pytest.raises(OSError, match=r"CRC|checksum|integrity"):
         scan(store, stored).to_table()
+
+
+def test_server_that_does_not_know_how_to_list_uploads_has_none_to_clear(lossy, impatient):
+    lossy.only = lambda method, path: method == "GET" and "uploads" in path
+    lossy.refusal = Refusal(501, "NotImplemented")
+    assert impatient.clear_staging(datetime.now(UTC)) == 0
+    notes = {one.name: one.detail for one in probe(impatient) if one.outcome != Outcome.OK}
+    assert "unfinished ones are not listed" in notes.pop("upload in parts")
+    assert not [one for one in notes if one == "unfinished uploads"]
