@@ -9,15 +9,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from ...storage import faults, gc
+from ...storage import faults, gc, owners
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
 from ...storage.filesystem import ObjectStore
-from ..store import insert_or_ignore
+from ..store import insert_or_ignore, store_id
 from . import erasure
 from .models import Chore
 
@@ -68,9 +69,11 @@ class Collector:
 
         Raises:
             InvalidInput: the grace period is negative.
+            Conflict: another store keeps its objects under the same root, or this one does not keep them there.
             ArtifactError: the object store cannot be listed, or an object cannot be deleted.
         """
         _check(grace)
+        self._check_root()
         erased = 0
         due = erasure.due(self.database, grace=grace)
         for done, run_id in enumerate(due, start=1):
@@ -96,9 +99,11 @@ class Collector:
 
         Raises:
             InvalidInput: the grace period is negative.
+            Conflict: `collect` would refuse this root.
             ArtifactError: the object store cannot be listed.
         """
         _check(grace)
+        self._check_root(leaves_mark=False)
         erasable = len(erasure.due(self.database, grace=grace))
         return CollectionPreview(erasable, gc.preview(self.database, self.objects, grace=grace))
 
@@ -107,20 +112,42 @@ class Collector:
 
         In a store where it was never done the first time comes an interval later.
         """
-        if not self.database.write(lambda connection: _begin(connection, every, now=self.database.now(connection))):
+        turn = self.database.write(lambda connection: _begin(connection, every, now=self.database.now(connection)))
+        if turn is _Turn.FIRST:
+            # Long before it is this store's turn: another one under this root must know by then.
+            with self.database.read() as connection:
+                own = store_id(connection)
+            owners.leave_mark(self.objects, own)
+        if turn is not _Turn.OURS:
             return None
         collected = self.collect(grace)
         self.database.write(lambda connection: _end(connection, now=self.database.now(connection)))
         return collected
 
+    def _check_root(self, *, leaves_mark: bool = True) -> None:
+        with self.database.read() as connection:
+            known, own = owners.newest_needed(connection), store_id(connection)
+        owners.check_is_root(self.objects, known)
+        if leaves_mark:
+            owners.leave_mark(self.objects, own)
+        owners.check_sole_owner(self.objects, own)
 
-def _begin(connection: Connection, every: timedelta, *, now: datetime) -> bool:
+
+class _Turn(Enum):
+    FIRST = auto()
+    """Nobody has ever asked: the first collection comes an interval later."""
+    OURS = auto()
+    NOT_YET = auto()
+
+
+def _begin(connection: Connection, every: timedelta, *, now: datetime) -> _Turn:
     """Take the turn of this interval: of several that come at once, one gets it."""
     first = insert_or_ignore(connection, _CHORE).values(name=_NAME, began_at=now).returning(_CHORE.c.name)
     if connection.execute(first).first() is not None:
-        return False
+        return _Turn.FIRST
     is_due = sa.and_(_CHORE.c.name == _NAME, _CHORE.c.began_at <= now - every)
-    return connection.execute(sa.update(_CHORE).where(is_due).values(began_at=now, ended_at=None)).rowcount == 1
+    taken = connection.execute(sa.update(_CHORE).where(is_due).values(began_at=now, ended_at=None)).rowcount == 1
+    return _Turn.OURS if taken else _Turn.NOT_YET
 
 
 def _end(connection: Connection, *, now: datetime) -> None:

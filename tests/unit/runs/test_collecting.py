@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,6 +21,8 @@ from freshline.runs.care.models import Chore
 from freshline.runs.care.retention import Retention
 from freshline.runs.curation import Curation
 from freshline.runs.models import Run, RunInput
+from freshline.runs.models import Store as StoreIdentity
+from freshline.runs.store import store_id
 from freshline.storage import gc
 from freshline.storage.artifacts import ArtifactRecord, insert_artifacts
 from freshline.storage.database import Database
@@ -199,6 +202,48 @@ def test_collection_without_being_asked_comes_once_in_an_interval(world, collect
     assert chore.began_at == chore.ended_at == START + DAY
     world.pass_time(DAY)
     assert due() is not None
+
+
+# Under the right root.
+
+
+@pytest.fixture
+def other(tmp_path, sqlite_template):
+    """Another store's collector, which was given the first one's root."""
+    shutil.copy(sqlite_template, tmp_path / "other.db")
+    database = Database(f"sqlite:///{tmp_path / 'other.db'}", sqlite_synchronous="OFF")
+    database.write(lambda connection: connection.execute(sa.update(StoreIdentity.__table__).values(id=new_id())))
+    yield lambda objects: Collector(database, objects)
+    database.dispose()
+
+
+def test_root_of_two_stores_is_collected_by_neither(world, collector, other):
+    world.run_through("refresh/prices", 1)
+    assert collector.collect_when_due(DAY, every=DAY) is None  # its mark is there long before its turn
+    for refused in (other(world.objects), collector):
+        with pytest.raises(Conflict, match=r"holds the objects of another store too .*FRESHLINE_ARTIFACTS_URL"):
+            refused.collect(timedelta(0))
+        with pytest.raises(Conflict, match="holds the objects of another store too"):
+            refused.preview(timedelta(0))
+    assert lost(world.database, world.objects) == set()
+
+
+def test_mark_of_a_store_that_is_gone_can_be_removed(world, collector, other):
+    gone = other(world.objects)
+    gone.collect(DAY)
+    with pytest.raises(Conflict, match=r"remove .*/stores/"):
+        collector.collect(DAY)
+    with gone.database.read() as connection:
+        world.objects.delete(f"stores/{store_id(connection)}")
+    collector.collect(DAY)
+
+
+def test_root_that_is_not_the_store_s_is_left_alone(world, tmp_path):
+    world.run_through("refresh/prices", 1)
+    wrong = ObjectStore((tmp_path / "elsewhere").as_uri())
+    with pytest.raises(Conflict, match="has none of the 1 objects that were recorded last"):
+        Collector(world.database, wrong).collect(timedelta(0))
+    assert list(wrong.list("stores/")) == []
 
 
 # Faults. A store of its own, with one clock, and objects that were condemned long ago.
