@@ -164,7 +164,8 @@ class OnPostgres(Compiled):
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows."""
         session: Session = connection.info[SESSION]
-        return self._read(session, self._execute(session, connection, parameters))
+        result = self._execute(session, connection, parameters)
+        return self._shaped(result, session.rows(result)) if result.ntuples else []
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it, wait, and return how many rows it changed."""
@@ -176,11 +177,12 @@ class OnPostgres(Compiled):
 
     def ask(self, connection: Connection, parameters: Mapping[str, Any]) -> "Answer":
         """Take it along; whoever looks at the answer waits."""
-        return Answer(self, connection, self._send(connection.info[SESSION], connection, parameters))
+        sent = self._send(connection.info[SESSION], connection, parameters, is_asked=True)
+        return Answer(self, connection, sent)
 
     def landed(self, connection: Connection, sent: Sent) -> list[Any]:
-        """Wait for what was sent, and return its rows."""
-        return self._read(connection.info[SESSION], self.result_of(connection, sent))
+        """Wait for what was asked, and return its rows."""
+        return self._shaped(self.result_of(connection, sent), sent.rows)
 
     def result_of(self, connection: Connection, sent: Sent) -> Any:
         """Wait for what was sent, and return the driver's result."""
@@ -191,10 +193,8 @@ class OnPostgres(Compiled):
             raise translated(error, connection, self.text)
         return sent.result
 
-    def _read(self, session: Session, result: Any) -> list[Any]:
-        if not result.ntuples:
-            return []
-        return self._made(session.rows(result), (result.ftype(position) for position in range(result.nfields)))
+    def _shaped(self, result: Any, given: Sequence[Any]) -> list[Any]:
+        return self._made(given, (result.ftype(position) for position in range(result.nfields))) if given else []
 
     def _execute(self, session: Session, connection: Connection, parameters: Mapping[str, Any]) -> Any:
         try:
@@ -202,9 +202,11 @@ class OnPostgres(Compiled):
         except Exception as error:
             raise translated(error, connection, self.text) from error
 
-    def _send(self, session: Session, connection: Connection, parameters: Mapping[str, Any]) -> Sent:
+    def _send(
+        self, session: Session, connection: Connection, parameters: Mapping[str, Any], *, is_asked: bool = False
+    ) -> Sent:
         try:
-            return session.send(self._prepared, self._bound(parameters))
+            return session.send(self._prepared, self._bound(parameters), is_asked=is_asked)
         except Exception as error:
             raise translated(error, connection, self.text) from error
 

@@ -60,12 +60,15 @@ _COMMIT, _ROLLBACK = Prepared("COMMIT"), Prepared("ROLLBACK")
 class Sent:
     """A statement on its way, and what the server says to it: None until its flight is back."""
 
-    __slots__ = ("result", "statement", "values")
+    __slots__ = ("is_asked", "result", "rows", "statement", "values")
 
-    def __init__(self, statement: Prepared, values: Sequence[Any]) -> None:
+    def __init__(self, statement: Prepared, values: Sequence[Any], *, is_asked: bool) -> None:
         self.statement = statement
         self.values = values
+        self.is_asked = is_asked
         self.result: pq.abc.PGresult | None = None
+        self.rows: Sequence[tuple[Any, ...]] = ()
+        """Those of the result, if they were asked for."""
 
 
 class Session:
@@ -98,10 +101,14 @@ class Session:
         self._started = len(self._pending)
         return sent
 
-    def send(self, statement: Prepared, parameters: Mapping[str, Any]) -> Sent:
-        """Take a statement along on the next flight, after those that were sent before."""
+    def send(self, statement: Prepared, parameters: Mapping[str, Any], *, is_asked: bool = False) -> Sent:
+        """Take a statement along on the next flight, after those that were sent before.
+
+        The rows of one that `is_asked` are read when the flight is back: whoever looks at them may do so when the
+        transaction has ended, and the connection is somebody else's.
+        """
         values = self._adapters.dump_sequence([parameters[name] for name in statement.parameters], statement.formats)
-        sent = Sent(statement, values)
+        sent = Sent(statement, values, is_asked=is_asked)
         self._pending.append(sent)
         return sent
 
@@ -222,6 +229,8 @@ class Session:
                 self._known.add(statement.statement.name)
             else:
                 sent.result = result
+                if sent.is_asked and result.ntuples:
+                    sent.rows = self.rows(result)
                 statement = next(names, statement)
 
 

@@ -133,6 +133,21 @@ def test_answer_to_what_was_behind_a_failure_is_an_error(postgres):
         answers[0].rows()
 
 
+def test_answer_that_came_with_the_commit_is_there_when_its_connection_is_somebody_elses(postgres):
+    asked = postgres.write(lambda connection: _ECHO.ask(connection, text="said"))
+    with postgres.transaction() as connection:
+        _INSERT.post(connection, number=1, text="one")
+        session, before = connection.info[SESSION], connection.info[SESSION].flights
+        assert asked.scalar() == "said"
+        assert session.flights == before
+
+
+def test_answer_that_came_with_the_commit_is_there_when_its_connection_is_closed(postgres):
+    asked = postgres.write(lambda connection: _ECHO.ask(connection, text="said"))
+    postgres.dispose()  # as when another thread finds that the server has gone
+    assert asked.scalar() == "said"
+
+
 def test_commit_after_a_failure_that_somebody_caught_is_an_error(postgres):
     def work(connection):
         _INSERT.run(connection, number=1, text="one")
