@@ -7,6 +7,7 @@ as the installed command does; only the libraries below are there before. They r
 import atexit
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -39,8 +40,12 @@ def freshline(
     assert parent.stdin is not None
     assert parent.stdout is not None
     call = [str(directory), list(arguments), dict(environment), str(out), str(err)]
-    print(json.dumps(call), file=parent.stdin, flush=True)
-    code = int(parent.stdout.readline())
+    try:
+        print(json.dumps(call), file=parent.stdin, flush=True)
+        code = int(parent.stdout.readline())
+    except BaseException:
+        _give_up(parent)  # its answer may still come, and is not the next call's
+        raise
     said = out.read_text(), err.read_text()
     out.unlink()
     err.unlink()
@@ -52,10 +57,20 @@ def _parent() -> subprocess.Popen[str]:
     if not _parents:
         root = Path(__file__).parents[1]
         command = [sys.executable, "-m", "tests.commands"]
-        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+        started = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root, start_new_session=True
+        )
         atexit.register(started.communicate)
         _parents.append(started)
     return _parents[0]
+
+
+def _give_up(parent: subprocess.Popen[str]) -> None:
+    """End it with the command that it waits for: the next call starts another one."""
+    _parents.remove(parent)
+    atexit.unregister(parent.communicate)
+    os.killpg(parent.pid, signal.SIGKILL)
+    parent.communicate()
 
 
 def _serve() -> None:
@@ -74,7 +89,7 @@ def _become(directory: str, arguments: list[str], environment: dict[str, str], o
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, name in ((0, os.devnull), (1, out), (2, err)):
-        opened = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+        opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, descriptor)
     sys.argv = [str(Path(sys.executable).with_name("freshline")), *arguments]
     sys.modules["__main__"].__spec__ = None  # click would say `python -m`
