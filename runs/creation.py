@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy.engine import Connection, Row
 
 from ..storage.database import dump_json
-from ..storage.errors import InvalidInput, nearest_names
-from ..storage.ids import new_id
+from ..storage.errors import IdempotencyConflict, InvalidInput, nearest_names
+from ..storage.ids import new_id, show_run_id
 from ..storage.words import DeploymentKind, Trigger
 from . import contents, details, events, store
 from .gate import Decision
@@ -126,6 +126,23 @@ def request_sha256(key: str, parameters: Mapping[str, Any], request: RunRequest)
     """Return the digest that tells one request from another under the same idempotency key."""
     asked = {"deployment": key, "parameters": _sorted(dict(parameters)), "request": request.to_json()}
     return hashlib.sha256(dump_json(asked).encode()).hexdigest()
+
+
+def check_same_request(known: Row[Any], key: str, *, is_same: bool) -> None:
+    """Refuse to give the run that came with a key before, when it was asked for otherwise, or is deleted.
+
+    Raises:
+        IdempotencyConflict: saying which run it is.
+    """
+    if not is_same:
+        raise IdempotencyConflict(
+            f"the idempotency key {key!r} came with another request before ({show_run_id(known.id)}); use a new key"
+        )
+    if known.deleted_at is not None:
+        raise IdempotencyConflict(
+            f"the idempotency key {key!r} belongs to {show_run_id(known.id)}, which was deleted: use a new key, or "
+            "restore the run"
+        )
 
 
 def check_parameters(deployment: Row[Any], parameters: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from ..storage import external, found
 from ..storage.artifacts import ArtifactRecord
 from ..storage.database import Database
 from ..storage.declared import check_all_written, declared_tables
-from ..storage.errors import Conflict, Fenced, FreshlineError, IdempotencyConflict, InvalidInput, NotFound
+from ..storage.errors import Conflict, Fenced, FreshlineError, InvalidInput, NotFound
 from ..storage.filesystem import ObjectStore
 from ..storage.ids import show_run_id
 from ..storage.stored import StoredTable
@@ -85,7 +85,7 @@ class Publisher:
             NotFound: there is no such external resource (those that are known are listed), or nothing at the URI.
             InvalidInput: Prefect runs this deployment; or the URI, what lies there, or the date cannot be used.
             Conflict: it changed while it was read, or the current version speaks of a later day.
-            IdempotencyConflict: the key came with another publication before.
+            IdempotencyConflict: the key came with another publication before, or that one was deleted.
             ArtifactError: it cannot be read, or the store cannot be written.
         """
         asked = checked(Asked(uri, data_date, date_column, digest, copy, allow_older, idempotency_key, actor))
@@ -189,10 +189,8 @@ def _known(
         return None
     if lock:
         run = store.get_run(connection, run.id, lock=True)
-    if run.request_sha256 != creation.request_sha256(target.key, asked.parameters(), _REQUEST):
-        raise IdempotencyConflict(
-            f"the idempotency key {asked.key!r} came with another request before ({show_run_id(run.id)}); use a new key"
-        )
+    is_same = run.request_sha256 == creation.request_sha256(target.key, asked.parameters(), _REQUEST)
+    creation.check_same_request(run, asked.key, is_same=is_same)
     if run.status in LEASED and run.lease_until > now:
         raise Conflict(
             f"{show_run_id(run.id)} is publishing it under the key {asked.key!r} right now: ask again after "

@@ -68,7 +68,7 @@ class RunExecutionService:
         Raises:
             NotFound: there is no such deployment; the message suggests the nearest names.
             InvalidInput: a parameter is not declared or has the wrong type, or the deployment is of another kind.
-            IdempotencyConflict: the key came with another request before.
+            IdempotencyConflict: the key came with another request before, or its run was deleted.
         """
         asked = Submission(
             deployment=deployment,

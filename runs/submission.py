@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, Row
 
 from ..lineage import registry
 from ..storage import faults
-from ..storage.errors import IdempotencyConflict, InvalidInput
-from ..storage.ids import parse_run_id, show_run_id
+from ..storage.errors import InvalidInput
+from ..storage.ids import parse_run_id
 from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
 from . import admission, creation, details, outbox, store
 from .details import Detail
@@ -88,7 +88,7 @@ def record(
     Raises:
         NotFound: there is no such deployment, or no such parent.
         InvalidInput: a parameter or fact is not declared or has the wrong type, or the deployment is of another kind.
-        IdempotencyConflict: the key came with another request before.
+        IdempotencyConflict: the key came with another request before, or its run was deleted.
     """
     request = submission.request()
     target = target_of(connection, submission, tenant_id=tenant_id)
@@ -161,13 +161,6 @@ def _same_request(connection: Connection, submission: Submission, request: RunRe
     key = str(submission.idempotency_key)
     known = store.run_by_key(connection, key, tenant_id=tenant_id)
     assert known is not None, "the key that prevented the insert is there"
-    if known.request_sha256 != creation.request_sha256(submission.deployment, submission.parameters, request):
-        raise IdempotencyConflict(
-            f"the idempotency key {key!r} came with another request before ({show_run_id(known.id)}); use a new key"
-        )
-    if known.deleted_at is not None:
-        raise IdempotencyConflict(
-            f"the idempotency key {key!r} belongs to {show_run_id(known.id)}, which was deleted: use a new key, or "
-            "restore the run"
-        )
+    asked = creation.request_sha256(submission.deployment, submission.parameters, request)
+    creation.check_same_request(known, key, is_same=known.request_sha256 == asked)
     return known

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ...lineage import registry, versions
 from ...storage.database import Database
-from ...storage.errors import IdempotencyConflict, InvalidInput, NotFound
+from ...storage.errors import InvalidInput, NotFound
 from ...storage.ids import parse_run_id, show_run_id
 from ...storage.words import IfReady, Trigger
 from .. import creation, outbox, store
@@ -57,7 +57,7 @@ class Replays:
             NotFound: there is no such run.
             InvalidInput: the run did not complete, its deployment is retired or external or does not declare one of
                 its parameters any more, or a version that it read was withdrawn or its objects were deleted.
-            IdempotencyConflict: the key came with another request before.
+            IdempotencyConflict: the key came with another request before, or its replay was deleted.
         """
         wanted = parse_run_id(run_id)
 
@@ -94,11 +94,7 @@ class Replays:
     ) -> Row[Any]:
         known = store.run_by_key(connection, idempotency_key, tenant_id=self.tenant_id) if idempotency_key else None
         if known is not None:
-            if known.replay_of != original.id:
-                raise IdempotencyConflict(
-                    f"the idempotency key {idempotency_key!r} came with another request before "
-                    f"({show_run_id(known.id)}); use a new key"
-                )
+            creation.check_same_request(known, str(idempotency_key), is_same=known.replay_of == original.id)
             return known
         deployment = self._deployment(connection, original)
         hidden = creation.secrets_of(deployment)

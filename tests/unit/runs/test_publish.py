@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from freshline.flows.reading import Reading
 from freshline.lineage.models import Freshness
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.models import Run
 from freshline.runs.publication import Publication
 from freshline.runs.publishing import Publisher
@@ -486,6 +487,14 @@ def test_same_key_with_another_request_is_refused(world, file):
     publish(world, file, idempotency_key="k")
     with pytest.raises(IdempotencyConflict, match="came with another request before"):
         publish(world, file, MONDAY, idempotency_key="k")
+
+
+def test_key_of_a_publication_that_was_deleted_is_refused(world, file):
+    first = publish(world, file, idempotency_key="k")
+    publish(world, file, MONDAY)
+    Deletions(world.database).delete(first.run.id)
+    with pytest.raises(IdempotencyConflict, match="which was deleted: use a new key, or restore the run"):
+        publish(world, file, idempotency_key="k")
 
 
 def test_key_of_a_publication_under_way_is_refused_until_its_lease_has_ended(world, file, monkeypatch):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from freshline.flows.reading import Reading
 from freshline.lineage.models import Version
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.redo.replay_comparison import compare_replay
 from freshline.runs.redo.replaying import Replays
 from freshline.runs.redo.table_comparison import compare_tables
@@ -142,6 +143,16 @@ def test_replay_with_a_key_is_recorded_once(world):
     first, second = (replays(world).replay(original.id, idempotency_key="k") for _ in range(2))
     assert first.id == second.id
     assert world.dispatch() == 1
+
+
+def test_replay_with_a_key_of_one_that_was_deleted_is_refused(world):
+    original = world.run_through("refresh/prices")
+    replay = replays(world).replay(original.id, idempotency_key="k")
+    world.service.cancel(replay.id)
+    world.dispatch()
+    Deletions(world.database).delete(replay.id)
+    with pytest.raises(IdempotencyConflict, match="which was deleted: use a new key, or restore the run"):
+        replays(world).replay(original.id, idempotency_key="k")
 
 
 def test_replay_with_a_key_of_another_request_is_refused(world):
