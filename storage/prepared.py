@@ -177,9 +177,7 @@ class Session:
         """Return False when the server has closed the connection while it was at rest, as far as this side knows."""
         pgconn = self._pgconn
         try:
-            asked = select.poll()
-            asked.register(pgconn.socket, select.POLLIN)
-            while asked.poll(0):  # it has said something: that is nearly always its farewell
+            while _has_said_something(pgconn.socket):  # that is nearly always its farewell
                 pgconn.consume_input()
         except psycopg.OperationalError:
             return False
@@ -232,6 +230,14 @@ class Session:
                 if sent.is_asked and result.ntuples:
                     sent.rows = self.rows(result)
                 statement = next(names, statement)
+
+
+def _has_said_something(socket: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows, whose select takes any socket
+        return bool(select.select([socket], [], [], 0)[0])
+    asked = select.poll()
+    asked.register(socket, select.POLLIN)
+    return bool(asked.poll(0))
 
 
 def _exchange(pgconn: pq.abc.PGconn) -> Generator[Any, Any, list[pq.abc.PGresult]]:

@@ -1,6 +1,7 @@
 """Statements that nobody waits for travel with the next one that somebody does, and nothing is lost on the way."""
 
 import _thread
+import select
 import threading
 from itertools import count
 
@@ -226,7 +227,10 @@ def test_connection_lost_before_the_flight_of_the_commit_is_no_success(postgres)
     assert numbers(postgres) == []
 
 
-def test_connection_that_the_server_closed_meanwhile_is_not_used(postgres):
+@pytest.mark.parametrize("has_poll", [True, False], ids=["poll", "select, as on Windows"])
+def test_connection_that_the_server_closed_meanwhile_is_not_used(postgres, monkeypatch, has_poll):
+    if not has_poll:
+        monkeypatch.delattr(select, "poll")
     with postgres.read() as connection:
         first = connection.connection.driver_connection
         pid = first.info.backend_pid
