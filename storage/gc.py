@@ -7,8 +7,9 @@ point and run again; several may run at once. Owns the deletion of objects: noth
 Why no object in use is lost. Recording an artifact clears the marks of its objects (`artifacts`); a sweep decides by
 one guarded UPDATE, which looks for artifacts again under the row's lock, and only then deletes. From the decision on,
 an artifact cannot take the object up: a writer that found it in the store and uploaded nothing gets a Conflict and
-writes again. The row outlives its object by a grace period to say so to the last of them. So choose a grace period
-longer than the longest run; a shorter one costs a run that has to be repeated, never data.
+writes again. The row outlives its object by a grace period, and by a day at least, to say so to the last of them. So
+choose a grace period longer than the longest run: a shorter one costs a run that has to be repeated, and of a run that
+also took longer than a day its data.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ from .models import ArtifactObject, StoredObject
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
 _LINK = ArtifactObject.__table__  # type: ignore[attr-defined]
 _BATCH = 500
+_LEAST = timedelta(days=1)
+"""How long a sweep is left in peace and its deletions are remembered, however short the grace period: others, who live
+now, rely on both."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,14 @@ def preview(database: Database, store: ObjectStore, *, grace: timedelta) -> Prev
             unknown,
             connection.execute(new).scalar_one(),
             connection.execute(waiting).scalar_one(),
-            due(connection, before),
+            due(connection, database.now(connection), grace=grace),
         )
 
 
-def due(connection: Connection, before: datetime) -> Swept:
-    """Return what a sweep would delete that takes what was condemned by this moment."""
+def due(connection: Connection, now: datetime, *, grace: timedelta) -> Swept:
+    """Return what a sweep with this grace period would delete now."""
     size = sa.func.coalesce(sa.func.sum(_OBJECT.c.size_bytes), 0)
-    found = connection.execute(sa.select(sa.func.count(), size).where(_is_due(_OBJECT, before))).one()
+    found = connection.execute(sa.select(sa.func.count(), size).where(_is_due(_OBJECT, now, grace))).one()
     return Swept(found[0], int(found[1]))
 
 
@@ -131,8 +135,8 @@ def sweep(
 ) -> Swept:
     """Delete the objects condemned for longer than `grace` that still no artifact needs; return what was deleted.
 
-    What a sweep that died had decided is finished by a later one, a grace period afterwards. Times are the database's.
-    `watch` is told what has been deleted so far.
+    What a sweep that died had decided is finished by a later one, a grace period and at least a day afterwards. Times
+    are the database's. `watch` is told what has been deleted so far.
 
     Raises:
         ArtifactError: an object cannot be deleted; those before it are gone, the rest is tried again next time.
@@ -154,24 +158,23 @@ def sweep(
 def _decide(database: Database, grace: timedelta, connection: Connection) -> Sequence[sa.Row[tuple[str, int]]]:
     """Choose the next objects to delete; from now on they are this sweep's, and no artifact can take them up."""
     now = database.now(connection)
-    before = now - grace
     candidate = _OBJECT.alias("candidate")
-    chosen = sa.select(candidate.c.name).where(_is_due(candidate, before)).order_by(candidate.c.name).limit(_BATCH)
+    chosen = sa.select(candidate.c.name).where(_is_due(candidate, now, grace)).order_by(candidate.c.name).limit(_BATCH)
     # The condition again: Postgres judges it anew, under the row's lock, when a writer was quicker.
     decided = connection.execute(
         sa.update(_OBJECT)
-        .where(_OBJECT.c.name.in_(chosen), _is_due(_OBJECT, before))
+        .where(_OBJECT.c.name.in_(chosen), _is_due(_OBJECT, now, grace))
         .values(swept_at=now)
         .returning(_OBJECT.c.name, _OBJECT.c.size_bytes)
     )
     return decided.all()
 
 
-def _is_due(objects: sa.FromClause, before: datetime) -> sa.ColumnElement[bool]:
+def _is_due(objects: sa.FromClause, now: datetime, grace: timedelta) -> sa.ColumnElement[bool]:
     is_free = ~_is_needed(objects) if faults.is_on(Guard.SWEEP_NEED) else sa.true()
-    undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= before, is_free)
-    # Decided by a sweep that has been silent for a whole grace period: it died.
-    abandoned = sa.and_(objects.c.swept_at <= before, objects.c.deleted_at.is_(None))
+    undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= now - grace, is_free)
+    # Decided by a sweep that has been silent for so long that it died: a living one would delete what is written anew.
+    abandoned = sa.and_(objects.c.swept_at <= now - max(grace, _LEAST), objects.c.deleted_at.is_(None))
     return sa.or_(undecided, abandoned)
 
 
@@ -186,9 +189,10 @@ def _record_deleted(database: Database, names: Sequence[str], connection: Connec
 
 
 def _forget(database: Database, grace: timedelta, connection: Connection) -> datetime:
-    before = database.now(connection) - grace
-    connection.execute(sa.delete(_OBJECT).where(_OBJECT.c.deleted_at <= before, ~_is_needed(_OBJECT)))
-    return before
+    now = database.now(connection)
+    is_old = _OBJECT.c.deleted_at <= now - max(grace, _LEAST)
+    connection.execute(sa.delete(_OBJECT).where(is_old, ~_is_needed(_OBJECT)))
+    return now - grace
 
 
 def _insert_unknown(database: Database, found: Sequence[ListedObject], connection: Connection) -> int:

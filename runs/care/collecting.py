@@ -85,7 +85,7 @@ class Collector:
         condemned = self.database.write(lambda connection: gc.condemn(connection, self.database.now(connection)))
         faults.reach("gc.condemned")
         with self.database.read() as connection:
-            to_delete = gc.due(connection, self.database.now(connection) - grace).objects
+            to_delete = gc.due(connection, self.database.now(connection), grace=grace).objects
         swept = gc.sweep(
             self.database, self.objects, grace=grace, watch=lambda so_far: watch("delete", so_far.objects, to_delete)
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -12,6 +13,7 @@ from freshline.storage import gc
 from freshline.storage.artifacts import ArtifactRecord, insert_artifacts
 from freshline.storage.database import Database
 from freshline.storage.errors import ArtifactError, Conflict
+from freshline.storage.faults import watched
 from freshline.storage.files import save_file
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
@@ -268,3 +270,36 @@ def wait_until_blocked(database, future) -> None:
             continue
         raise AssertionError("it did not wait")
     raise AssertionError("it neither waited nor ended")
+
+
+def test_object_found_by_a_writer_and_collected_at_once_is_not_recorded_as_if_it_were_there(keeper):
+    found = keeper.save(b"found, so nothing is uploaded")
+    began = keeper.now
+    keeper.now += timedelta(minutes=1)
+    gc.adopt(keeper.database, keeper.store)
+    assert gc.sweep(keeper.database, keeper.store, grace=timedelta(0)).objects == 1
+    with pytest.raises(Conflict, match="garbage collection deleted"):
+        keeper.record(found, since=began)
+
+
+def test_sweep_under_way_is_not_taken_over_by_one_with_a_shorter_grace_period(keeper):
+    """Else the slower of the two deletes what a writer uploaded after the faster one."""
+    stored = keeper.save(b"written again")
+    gc.adopt(keeper.database, keeper.store)
+    keeper.now += GRACE
+    reached, shorter, recorded = [], [], []
+
+    def meanwhile(point):
+        reached.append(point)
+        if reached == ["sweep.decided"]:
+            keeper.now += timedelta(minutes=1)
+            shorter.append(gc.sweep(keeper.database, keeper.store, grace=timedelta(0)))
+            keeper.now += timedelta(minutes=1)
+            keeper.save(b"written again")
+            with suppress(Conflict):  # written again, once the sweep is done
+                recorded.append(keeper.record(stored, since=keeper.now))
+
+    with watched(meanwhile):
+        keeper.sweep()
+    assert shorter == [gc.Swept(0, 0)]
+    assert not recorded or keeper.names() == [stored.name]
