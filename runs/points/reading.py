@@ -17,6 +17,7 @@ from ...storage.filesystem import ObjectStore
 from ...storage.ids import parse_run_id, show_run_id
 from ...storage.stored import StoredTable
 from .. import contents, store
+from ..care import acts
 from ..contents import metric_value
 from ..status import RunStatus
 from . import sent
@@ -78,6 +79,7 @@ class SeriesReader:
 
         Raises:
             NotFound: there is no such run.
+            RunDeleted: it was deleted; the message says by whom and why.
         """
         with self.database.read() as connection:
             run = self._run(connection, run_id)
@@ -98,6 +100,7 @@ class SeriesReader:
 
         Raises:
             NotFound: there is no such run, or it has no metric of such a name; the message has the nearest.
+            RunDeleted: it was deleted; the message says by whom and why.
             ObjectMissing, ObjectCorrupt: the object store does not have what was written.
         """
         with self.database.read() as connection:
@@ -124,6 +127,7 @@ class SeriesReader:
 
         Raises:
             NotFound: there is no such run.
+            RunDeleted: it was deleted; the message says by whom and why.
         """
         wanted = None if names is None else list(names)
         ends: dict[int, int] = {}
@@ -172,6 +176,7 @@ class SeriesReader:
         ).one_or_none()
         if row is None:
             raise NotFound("run", show_run_id(wanted))
+        acts.refuse_deleted(connection, row)
         return row
 
 

@@ -10,10 +10,11 @@ from click.testing import CliRunner, Result
 
 from freshline import runs
 from freshline.runs import composition, interface
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.cli import cli
 from freshline.runs.cli.measuring import sparkline
 from freshline.runs.models import Run
-from freshline.storage.errors import InvalidInput, NotFound
+from freshline.storage.errors import InvalidInput, NotFound, RunDeleted
 from freshline.storage.ids import show_run_id
 from tests.pages import code, read
 from tests.unit.runs.test_point_sending import Attempt
@@ -58,6 +59,14 @@ def test_series_is_shown_as_a_table_with_bars_and_as_json(attempt):
     assert [(row["name"], row["step"], row["value"]) for row in rows] == [
         ("loss", 0, 3.0), ("loss", 1, 2.5), ("loss", 2, None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [(), ("loss",), ("--follow",)])
+def test_metrics_of_a_deleted_run_are_not_shown(attempt, arguments):
+    attempt.world.port.fail(attempt.run.id, attempt.claim.run.fence, ValueError("end"), "", will_retry=False)
+    Deletions(attempt.world.database).delete(attempt.run.id, reason="a wrong feed", actor="ann")
+    with pytest.raises(RunDeleted, match="by ann: a wrong feed"):
+        call(attempt.run, *arguments)
 
 
 def test_followed_run_prints_a_line_a_value_until_it_has_ended(attempt):
