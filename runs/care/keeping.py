@@ -164,7 +164,7 @@ def _needed(
     connection: Connection, going: Mapping[UUID, Holding], versions: Mapping[UUID, Row[Any]]
 ) -> dict[UUID, str]:
     """Return which of these somebody needs that stays, and who: what stays keeps what it read, and so on upwards."""
-    tied = ties.ties_of(connection, {run_id: versions.get(run_id) for run_id in going}, failed=True)
+    tied = ties.ties_of(connection, {run_id: versions.get(run_id) for run_id in going}, for_retention=True)
     found: dict[UUID, str] = {}
     rests_on: dict[UUID, list[tuple[UUID, ties.Tie]]] = {}
     open_: list[tuple[UUID, ties.Tie]] = []

@@ -90,7 +90,7 @@ class Retention:
         locked = versions_removed.lock(connection, versions_removed.of_runs(connection, ids).values())
         versions = {row.run_id: row for row in locked.values()}
         kept = versions_removed.keeps(connection, versions.values())
-        tied = ties.ties_of(connection, {run_id: versions.get(run_id) for run_id in runs}, failed=True)
+        tied = ties.ties_of(connection, {run_id: versions.get(run_id) for run_id in runs}, for_retention=True)
         gone: set[UUID] = set()
         for one in part:
             version = versions.get(one.run_id)

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from ...lineage.models import Deployment, Version, VersionInput
 from ...storage.ids import show_run_id
 from ...storage.models import Artifact
+from ...storage.words import Removal
 from ..models import RunInput
 from ..store import RUN
 
@@ -49,19 +50,21 @@ def ties_of(
     runs: Mapping[UUID, Row[Any] | None],
     *,
     without: Collection[UUID] = (),
-    failed: bool = False,
+    for_retention: bool = False,
 ) -> dict[UUID, list[Tie]]:
     """Return who needs these runs, given with the versions that they published: run -> ties.
 
-    Deleted runs need nothing, nor do those that are left out (`without`); runs that ended without a version, such as
-    failed ones, only when they count (`failed`): then they need what they had pinned, while they have data.
+    Those that are left out (`without`) need nothing. Two kinds of run need what they read only `for_retention`, which
+    takes for good: those that ended without a version, such as failed ones, while they have data; and deleted ones that
+    can be restored.
     """
     by_version = {version.id: run_id for run_id, version in runs.items() if version is not None}
     found: dict[UUID, list[Tie]] = {}
     for part in _parts(sorted(by_version)):
-        for row in connection.execute(_readers(part)):
-            name = f"{row.key}@v{row.number} read it"
-            tie = Tie(row.run_id, name, has_data=row.removed_at is None)
+        for row in connection.execute(_readers(part, with_deleted=for_retention)):
+            is_deleted = row.removal == Removal.DELETION
+            reader = f"{row.key}@v{row.number}" + (", which is deleted and can be restored," if is_deleted else "")
+            tie = Tie(row.run_id, f"{reader} read it", has_data=row.removed_at is None or is_deleted)
             found.setdefault(by_version[row.input_version_id], []).append(tie)
         for row in connection.execute(_under_way(part)):
             tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key} is under way and reads it", is_under_way=True)
@@ -69,7 +72,7 @@ def ties_of(
         for row in connection.execute(_going_on(part)):
             tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key} is under way and goes on from it", is_under_way=True)
             found.setdefault(by_version[row.base_version_id], []).append(tie)
-        for row in connection.execute(_without_version(part)) if failed else ():
+        for row in connection.execute(_without_version(part)) if for_retention else ():
             tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key}, which is {row.status}, had it before it")
             found.setdefault(by_version[row.version_id], []).append(tie)
     for part in _parts(sorted(runs)):
@@ -99,15 +102,16 @@ def deleted_inputs(connection: Connection, version_id: UUID) -> set[UUID]:
     return set(connection.execute(query).scalars())
 
 
-def _readers(version_ids: Sequence[UUID]) -> sa.Select[Any]:
+def _readers(version_ids: Sequence[UUID], *, with_deleted: bool) -> sa.Select[Any]:
     return (
         sa.select(_READ.c.input_version_id, _VERSION.c.run_id, _VERSION.c.number, _VERSION.c.removed_at)
-        .add_columns(_DEPLOYMENT.c.key)
+        .add_columns(_VERSION.c.removal, _DEPLOYMENT.c.key)
         .distinct()
         .join(_VERSION, _VERSION.c.id == _READ.c.version_id)
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id)
         .outerjoin(RUN, RUN.c.id == _VERSION.c.run_id)
-        .where(_READ.c.input_version_id.in_(version_ids), RUN.c.deleted_at.is_(None))
+        .where(_READ.c.input_version_id.in_(version_ids), RUN.c.erased_at.is_(None))
+        .where(sa.true() if with_deleted else RUN.c.deleted_at.is_(None))
         .order_by(_DEPLOYMENT.c.key, _VERSION.c.number)
     )
 
