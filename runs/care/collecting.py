@@ -77,7 +77,8 @@ class Collector:
         erased = 0
         due = erasure.due(self.database, grace=grace)
         for done, run_id in enumerate(due, start=1):
-            erased += erasure.erase_one(self.database, run_id, actor=_ACTOR, reason=_REASON) is not None
+            gone = erasure.erase_one(self.database, run_id, actor=_ACTOR, reason=_REASON, grace=grace)
+            erased += gone is not None
             watch("erase", done, len(due))
         watch("list", 0, 0)
         adopted = gc.adopt(self.database, self.objects)

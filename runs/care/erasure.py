@@ -51,13 +51,18 @@ class Erased:
     """Bytes of the objects that nobody needs any more: garbage collection deletes them."""
 
 
-def erase(connection: Connection, run_id: UUID, *, actor: str, reason: str, now: datetime) -> Erased | None:
+def erase(
+    connection: Connection, run_id: UUID, *, actor: str, reason: str, now: datetime, grace: timedelta | None = None
+) -> Erased | None:
     """Remove for good what a deleted run left; None when it is not deleted, is erased already, or is still sending.
 
+    With `grace`, None also when it was deleted later than that ago: restored and deleted again since somebody looked.
     What is to leave for Prefect leaves first: else its flow run would never hear of the end.
     """
     run = store.get_run(connection, run_id, lock=True)
     if run.deleted_at is None or run.erased_at is not None or is_sending(connection, run_id):
+        return None
+    if grace is not None and run.deleted_at > now - grace:
         return None
     weight = removal.weigh(connection, [run_id])
     artifacts = removal.forget(connection, run_id)
@@ -73,12 +78,15 @@ def erase(connection: Connection, run_id: UUID, *, actor: str, reason: str, now:
     return Erased(run_id, artifacts, weight.freed_bytes)
 
 
-def erase_one(database: Database, run_id: UUID, *, actor: str, reason: str) -> Erased | None:
+def erase_one(
+    database: Database, run_id: UUID, *, actor: str, reason: str, grace: timedelta | None = None
+) -> Erased | None:
     """Erase a run in a transaction of its own; see `erase`."""
     faults.reach("erase.begin")
 
     def work(connection: Connection) -> Erased | None:
-        erased = erase(connection, run_id, actor=actor, reason=reason, now=database.now(connection))
+        now = database.now(connection)
+        erased = erase(connection, run_id, actor=actor, reason=reason, now=now, grace=grace)
         faults.reach("erase.before_commit")
         return erased
 

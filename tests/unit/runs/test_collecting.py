@@ -190,6 +190,23 @@ def test_erasing_and_restoring_at_once_end_in_one_of_the_two(world):
 
 
 @on_both
+def test_run_that_is_deleted_again_during_a_collection_has_its_whole_grace_period(world, collector):
+    runs = [world.run_through("refresh/prices", number) for number in range(3)][:-1]
+    deletions = Deletions(world.database)
+    deletions.delete(*(run.id for run in runs))
+    world.pass_time(DAY)
+
+    def change_the_mind(point):
+        if point == "erase.begin":
+            for run in runs:
+                deletions.restore(run.id)
+                deletions.delete(run.id)
+
+    with watched(change_the_mind):
+        assert collector.collect(DAY).erased == 0
+    assert len(deletions.restore(*(run.id for run in runs))) == 2
+
+
 def test_collection_without_being_asked_comes_once_in_an_interval(world, collector):
     due = partial(collector.collect_when_due, DAY, every=DAY)
     assert due() is None  # it begins to count
