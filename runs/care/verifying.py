@@ -143,9 +143,16 @@ class Verifier:
         return self._with_digests(found, [(run_id, one) for one in artifacts], how)
 
     def verify_all(
-        self, how: How | None = None, *, after: str | None = None, watch: Watch = lambda *_: None
+        self,
+        how: How | None = None,
+        *,
+        after: str | None = None,
+        watch: Watch = lambda *_: None,
+        so_far: Callable[[Verified], None] = lambda _: None,
     ) -> Verified:
         """Verify every object of the store that an artifact needs, whoever's it is; with `after`, those behind it.
+
+        `so_far` is told what was found whenever some of it is recorded: who is cut short can go on behind its `last`.
 
         Raises:
             ArtifactError: the object store does not answer; what was verified until then is recorded.
@@ -172,6 +179,7 @@ class Verifier:
             part = self._look(taken, how, total, watch, base=passed)
             passed += len(rows)
             found = _sum(found, replace(part, last=rows[-1].name))
+            so_far(found)
         if how.digests:
             found = self._with_digests(found, self._tables(), how)
         return found

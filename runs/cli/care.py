@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.durations import as_written
-from ...storage.errors import InvalidInput
+from ...storage.errors import ArtifactError, InvalidInput
 from ...storage.ids import show_run_id
 from . import EXIT_FAILED
 from .durations import share, span
@@ -110,12 +110,25 @@ def verify(
         if reference is not None:
             found = verifier.verify(reference, how, watch=watch)
         else:
-            found = verifier.verify_all(how, after=after, watch=watch)
+            known: list[Verified] = []
+            try:
+                found = verifier.verify_all(how, after=after, watch=watch, so_far=known.append)
+            except (ArtifactError, KeyboardInterrupt):
+                _print_cut_short(known[-1:])
+                raise
     if as_json:
         print_json(found)
     else:
         _print_verified(found)
     return EXIT_FAILED if found.damaged else 0
+
+
+def _print_cut_short(known: "list[Verified]") -> None:
+    """Say on the error stream what was found before the end came, and where to go on: what is printed may be JSON."""
+    for found in known:
+        for one in found.damaged:
+            click.echo(f"damaged: {one.object} of {one.artifact} of {one.reference}: {one.fact}", err=True)
+        click.echo(f"verified {found.objects:,} objects; go on with --after {found.last}", err=True)
 
 
 def _print_verified(found: "Verified") -> None:

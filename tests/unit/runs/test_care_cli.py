@@ -11,9 +11,11 @@ import sqlalchemy as sa
 
 from freshline.lineage.models import Deployment
 from freshline.runs import interface
+from freshline.runs.care import verifying
 from freshline.runs.cli import EXIT_FAILED, cli
 from freshline.runs.composition import Freshline
-from freshline.storage.errors import Conflict, InvalidInput, NotFound
+from freshline.storage import verification
+from freshline.storage.errors import ArtifactError, Conflict, InvalidInput, NotFound
 from freshline.storage.ids import show_run_id
 from freshline.storage.models import StoredObject
 from freshline.storage.settings import Settings
@@ -149,3 +151,25 @@ def test_verify_has_exit_code_1_when_something_is_damaged(world, call):
     found = json.loads(call("verify", "--all", "--json")[1])
     assert [one["object"] for one in found["damaged"]] == names[:1]
     assert found["damaged"][0]["reference"].startswith("refresh/prices@v")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ArtifactError("the connection broke")])
+def test_verify_that_is_cut_short_says_what_it_found_and_where_to_go_on(world, call, monkeypatch, capsys, error):
+    with world.database.read() as connection:
+        names = sorted(connection.execute(sa.select(StoredObject.__table__.c.name)).scalars())
+    monkeypatch.setattr(verifying, "_BATCH", 1)
+    world.objects.delete(names[0])
+    look = verification.damage_of
+
+    def until_the_last(store, name, **how):
+        if name == names[-1]:
+            raise error
+        return look(store, name, **how)
+
+    monkeypatch.setattr(verification, "damage_of", until_the_last)
+    with pytest.raises((ArtifactError, click.Abort)):
+        call("verify", "--all", "--json")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "it is not there" in err
+    assert f"--after {names[-2]}" in err
