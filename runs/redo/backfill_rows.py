@@ -165,7 +165,7 @@ def runs_by_date(
 ) -> dict[date, tuple[UUID, str]]:
     """Return, by data date, the run with these parameters that completed or is under way: its id and its status.
 
-    Of several the newest; one whose version was withdrawn does not count, nor does a replay.
+    Of several the newest; one that was deleted, or whose version was withdrawn, does not count, nor does a replay.
     """
     wanted = sorted({*ACTIVE, RunStatus.COMPLETED})
     query = (
@@ -176,6 +176,7 @@ def runs_by_date(
             RUN.c.data_as_of.between(first, last),
             RUN.c.status.in_(wanted),
             RUN.c.replay_of.is_(None),
+            RUN.c.deleted_at.is_(None),
             _VERSION.c.withdrawn_at.is_(None),
         )
         .order_by(RUN.c.id)

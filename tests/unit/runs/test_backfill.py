@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.redo.backfill_plan import BackfillRequest
 from freshline.runs.redo.backfilling import Backfills, advance_all
 from freshline.runs.redo.date_ranges import dates_between
@@ -198,6 +199,17 @@ def test_dates_with_a_run_that_completed_or_is_under_way_are_left_out(world):
         zip(days(1, 2), ["completed", "pending"], strict=True)
     )
     assert len(backfills(world).preview(asked(again=True)).dates) == 5
+
+
+def test_deleted_run_does_not_stand_for_its_date_until_it_is_restored(world):
+    run = world.service.submit("refresh/prices", data_as_of=FIRST)
+    world.service.submit("refresh/prices", data_as_of=days(2)[0])
+    end(world, 1, 2)
+    deletions = Deletions(world.database)
+    deletions.delete(run.id)
+    assert backfills(world).preview(asked()).dates == tuple(days(1, 3, 4, 5))
+    deletions.restore(run.id)
+    assert backfills(world).preview(asked()).dates == tuple(days(3, 4, 5))
 
 
 def test_run_with_other_parameters_does_not_stand_for_a_date(world):
