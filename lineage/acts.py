@@ -37,7 +37,7 @@ def label(
 
     Raises:
         InvalidInput: the text cannot be a label.
-        Conflict: the version has another label, or another version of the deployment has this one.
+        Conflict: the version has another label, another version of the deployment has this one, or its data are gone.
     """
     check_label(name)
     staleness.lock_states(connection, [version.deployment_id])
@@ -49,6 +49,11 @@ def label(
         return False
     if holder is not None:
         raise Conflict(f"{key}@v{holder.number} has the label {name} already; a label stays where it is")
+    # Read under the lock: what the caller holds may be from before a deletion.
+    gone = sa.select(_VERSION.c.removed_reason).where(_VERSION.c.id == version.id, _VERSION.c.removed_at.is_not(None))
+    reason_gone = connection.execute(gone).scalar_one_or_none()
+    if reason_gone is not None:
+        raise Conflict(f"{key}@v{version.number} has no data any more ({reason_gone}): it gets no label")
     is_free = sa.and_(_VERSION.c.id == version.id, _VERSION.c.label.is_(None))
     if connection.execute(sa.update(_VERSION).where(is_free).values(label=name)).rowcount == 0:
         own = connection.execute(sa.select(_VERSION.c.label).where(_VERSION.c.id == version.id)).scalar_one()

@@ -149,11 +149,13 @@ def test_version_with_an_alias_or_a_label_is_not_deleted(world, deletions):
         deletions.delete(run.id)
 
 
-def test_deleted_version_gets_no_alias(world, deletions):
+def test_deleted_version_gets_no_alias_and_no_label(world, deletions):
     run, _ = older_and_newer(world)
     deletions.delete(run.id)
     with pytest.raises(Conflict, match="has no data any more"):
         Curation(world.database).set_alias("refresh/prices@v1", "champion")
+    with pytest.raises(Conflict, match="has no data any more"):
+        Curation(world.database).label("refresh/prices@v1", "v1.0.0")
 
 
 @on_both
