@@ -5,17 +5,20 @@ import sys
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
-from ...storage.errors import InvalidInput
+from ...storage.errors import Conflict, InvalidInput
 from ...storage.ids import parse_run_id, show_run_id
 from . import EXIT_FAILED
 from .output import console, json_option, print_json, table
 from .progress import progress
 
 if TYPE_CHECKING:
+    from ..care.deletion import Deletions
     from ..care.deletion_reports import Deletion
+    from ..care.erasure import Erased
     from ..models import Run
 
 _MOST_SHOWN = 50
@@ -84,15 +87,39 @@ def delete(
         if hard and asks:
             _ask(f"Delete {len(runs):,} runs for good? What they left cannot come back.")
         deletion = deletions.delete(*runs, cascade=cascade, dry_run=dry_run, **who)
-    erased = []
+    erased: list[Erased] = []
+    waiting: list[UUID] = []
     if hard and not dry_run:
         # With those that were deleted before.
-        erased = deletions.erase(*{parse_run_id(run) for run in runs}, *(one.run_id for one in deletion.runs), **who)
+        wanted = {*(parse_run_id(run) for run in runs), *(one.run_id for one in deletion.runs)}
+        erased, waiting = _erase(deletions, wanted, who)
     if as_json:
         print_json({"deletion": deletion, "erased": erased})
     else:
         _print_deletion(deletion, erased=len(erased))
+    _say_waiting(waiting)
     return EXIT_FAILED if deletion.refused else 0
+
+
+def _erase(deletions: "Deletions", wanted: set[UUID], who: dict[str, Any]) -> "tuple[list[Erased], list[UUID]]":
+    """Erase those of these deleted runs that can be now; return them, and the others."""
+    erased: list[Erased] = []
+    waiting = []
+    for one in sorted(wanted):
+        try:
+            erased += deletions.erase(one, **who)
+        except Conflict:
+            waiting.append(one)
+    return erased, waiting
+
+
+def _say_waiting(waiting: list[UUID]) -> None:
+    if waiting:
+        shown = " ".join(show_run_id(one) for one in waiting)
+        raise Conflict(
+            f"{len(waiting):,} runs are deleted, but not for good: Prefect has not heard of their end yet. Garbage "
+            f"collection erases them; or say in a moment: freshline delete --hard --yes {shown}"
+        )
 
 
 def _print_restored(restored: "list[Run]", *, as_json: bool) -> None:

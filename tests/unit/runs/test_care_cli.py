@@ -15,7 +15,7 @@ from freshline.runs.care import verifying
 from freshline.runs.cli import EXIT_FAILED, cli
 from freshline.runs.composition import Freshline
 from freshline.storage import verification
-from freshline.storage.errors import ArtifactError, Conflict, InvalidInput, NotFound
+from freshline.storage.errors import ArtifactError, Conflict, InvalidInput, NotFound, RunDeleted
 from freshline.storage.ids import show_run_id
 from freshline.storage.models import StoredObject
 from freshline.storage.settings import Settings
@@ -113,6 +113,21 @@ def test_bulk_deletion_for_good(world, call):
     assert [one["run_id"] for one in json.loads(printed)["erased"]] == [str(world.runs[0].id)]
     code, printed = call("delete", "--deployment", "refresh/prices", "--yes")
     assert (code, "1 runs stay" in printed) == (EXIT_FAILED, True)
+
+
+def test_bulk_deletion_for_good_passes_over_what_prefect_has_not_heard_of_and_says_how_to_go_on(world, call):
+    heard, ended = (world.service.submit("refresh/prices") for _ in range(2))
+    world.dispatch()
+    world.service.cancel(heard.id)
+    world.dispatch()
+    world.service.cancel(ended.id)
+    again = f"freshline delete --hard --yes {show_run_id(ended.id)}"
+    with pytest.raises(Conflict, match=again):
+        call("delete", "--status", "cancelled", "--hard", "--yes")
+    with pytest.raises(RunDeleted, match="for good"):
+        world.service.get(heard.id)
+    world.dispatch()
+    assert "1 of them for good" in call(*again.split()[1:])[1]
 
 
 def test_retention_is_planned_and_applied(world, call):
