@@ -7,14 +7,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ...storage.artifacts import artifacts_of
+from ...storage.artifacts import ArtifactRecord, artifacts_of
 from ...storage.database import Database
 from ...storage.errors import NotFound
 from ...storage.filesystem import ObjectStore
-from ...storage.ids import parse_run_id, show_run_id
+from ...storage.ids import show_run_id
 from ...storage.stored import StoredTable
 from .. import contents, store
 from ..care import acts
@@ -85,12 +84,13 @@ class SeriesReader:
             run = self._run(connection, run_id)
             rows = contents.metrics_of(connection, [run.id])
             num_points = sent.count_points(connection, run.id)
-            table = _table_of(connection, run.id)
+            record = _record_of(connection, run.id)
         latest = [
             LatestMetric(row.name, metric_value(row), (row.convention or {}).get("unit"), row.convention, row.at)
             for row in rows
         ]
-        return RunMetrics(run.id, run.status, latest, num_points + (table.rows if table is not None else 0))
+        # The record says so also when retention has let go the table itself.
+        return RunMetrics(run.id, run.status, latest, num_points + ((record.rows or 0) if record is not None else 0))
 
     def series(self, run_id: UUID | str, names: Iterable[str] | None = None) -> "pa.Table":
         """Return what a run has logged until now, in the order in which it was logged, attempt by attempt.
@@ -101,6 +101,7 @@ class SeriesReader:
         Raises:
             NotFound: there is no such run, or it has no metric of such a name; the message has the nearest.
             RunDeleted: it was deleted; the message says by whom and why.
+            DataRemoved: retention has let go what it had logged.
             ObjectMissing, ObjectCorrupt: the object store does not have what was written.
         """
         with self.database.read() as connection:
@@ -170,20 +171,18 @@ class SeriesReader:
         return _joined(parts)
 
     def _run(self, connection: Connection, run_id: UUID | str) -> Row[Any]:
-        wanted = parse_run_id(run_id)
-        row = connection.execute(
-            sa.select(store.RUN).where(store.RUN.c.id == wanted, store.RUN.c.tenant_id == self.tenant_id)
-        ).one_or_none()
-        if row is None:
-            raise NotFound("run", show_run_id(wanted))
+        row = store.named_run(connection, run_id, tenant_id=self.tenant_id)
         acts.refuse_deleted(connection, row)
         return row
 
 
 def _table_of(connection: Connection, run_id: UUID) -> StoredTable | None:
-    artifacts = (one for one in artifacts_of(connection, run_id) if one.name == SERIES)
-    found = next(artifacts, None)
+    found = _record_of(connection, run_id)
     return None if found is None else found.stored_table()
+
+
+def _record_of(connection: Connection, run_id: UUID) -> ArtifactRecord | None:
+    return next((one for one in artifacts_of(connection, run_id) if one.name == SERIES), None)
 
 
 def _from(chunk: SentChunk, first: int) -> "pa.Table":

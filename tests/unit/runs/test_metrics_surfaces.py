@@ -14,8 +14,10 @@ from freshline.runs.care.deletion import Deletions
 from freshline.runs.cli import cli
 from freshline.runs.cli.measuring import sparkline
 from freshline.runs.models import Run
-from freshline.storage.errors import InvalidInput, NotFound, RunDeleted
+from freshline.storage import removal
+from freshline.storage.errors import DataRemoved, InvalidInput, NotFound, RunDeleted
 from freshline.storage.ids import show_run_id
+from freshline.storage.words import Removal
 from tests.pages import code, read
 from tests.unit.runs.test_point_sending import Attempt
 
@@ -89,6 +91,25 @@ def test_run_that_there_is_not_is_named(attempt, run_id):
     for act in (runs.latest_metrics, runs.series):
         with pytest.raises((NotFound, InvalidInput), match=run_id):
             act(run_id)
+
+
+def test_run_that_was_deleted_shows_no_values_and_says_who_deleted_it(attempt):
+    attempt.world.port.fail(attempt.run.id, attempt.claim.run.fence, ValueError("x"), "x", will_retry=False)
+    Deletions(attempt.world.database).delete(attempt.run.id, reason="a wrong feed", actor="ann")
+    for act in (runs.latest_metrics, runs.series, lambda run: next(interface.series_reader().follow(run))):
+        with pytest.raises(RunDeleted, match="by ann: a wrong feed"):
+            act(attempt.run.id)
+
+
+def test_run_whose_data_retention_removed_still_has_its_latest_values(attempt):
+    attempt.complete()
+    with attempt.world.database.transaction() as connection:
+        removal.mark(connection, attempt.run.id, Removal.RETENTION, "it is old", now=attempt.world.moment)
+        removal.release(connection, attempt.run.id)
+    found = runs.latest_metrics(attempt.run.id)
+    assert ([one.name for one in found.latest], found.num_points) == (["[worst]", "loss"], 4)
+    with pytest.raises(DataRemoved, match="it is old"):
+        runs.series(attempt.run.id)
 
 
 def test_series_comes_as_pandas_or_arrow_and_as_nothing_else(attempt):
