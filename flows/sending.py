@@ -118,9 +118,8 @@ class PointSender:
                         return True
                     if self._clock() < self._try_at:
                         return False
-                    latest = dict(self._latest)
                 try:
-                    new, whole, level = self._next_chunk()
+                    new, whole, level, latest = self._next_chunk()
                     known = self._port.record_points(self._run_id, self._fence, whole, latest)
                     self._note_answer(new, whole, level, known)
                 except Exception as error:
@@ -301,9 +300,12 @@ class PointSender:
                 )
             self.dropped += one.rows
 
-    def _next_chunk(self) -> tuple[Chunk, Chunk, int]:
-        """Return what waits first, and the chunk to send: the same, or with what was sent in small pieces before."""
+    def _next_chunk(self) -> tuple[Chunk, Chunk, int, dict[str, float]]:
+        """Return what waits first; the chunk to send, which is the same or has what was sent in small pieces before it;
+        how often that was merged; and the latest values of what waits.
+        """
         with self._lock:
+            latest = dict(self._latest)
             group: list[_Waiting] = []
             for one in self._waiting:
                 if group and (one.first != group[-1].end or one.end - group[0].first > MOST_POINTS):
@@ -322,11 +324,12 @@ class PointSender:
                 break
             whole = [*parts, *whole]
             level, before = level + 1, before - len(alike)
-        return new, merged(whole), level
+        return new, merged(whole), level, latest
 
     def _load(self, one: _Waiting) -> Chunk:
-        if one.chunk is not None:
-            return one.chunk
+        chunk = one.chunk  # asked once: what is on the disk leaves the memory at any moment
+        if chunk is not None:
+            return chunk
         assert self._spool is not None, "what is not in memory was written"
         assert one.place is not None, "what is not in memory was written"
         return self._spool.read(one.place)

@@ -263,6 +263,24 @@ def test_what_waits_long_is_on_the_disk_alone(attempt, monkeypatch):
 
 
 @on_sqlite
+def test_value_that_is_spooled_while_a_chunk_is_made_ready_is_the_latest(attempt, monkeypatch):
+    next_chunk = attempt.sender._next_chunk
+
+    def after_one_more(*arguments: Any) -> Any:
+        attempt.log(2.0)
+        attempt.sender.spool()
+        return next_chunk(*arguments)
+
+    attempt.log(1.0)
+    attempt.sender.spool()
+    with monkeypatch.context() as patched:
+        patched.setattr(attempt.sender, "_next_chunk", after_one_more)
+        attempt.sender.send()
+    attempt.sender.send()
+    assert (attempt.series(), attempt.latest()) == ([1.0, 2.0], {"loss": 2.0})
+
+
+@on_sqlite
 def test_no_chunk_is_longer_than_it_may_be(attempt):
     wide = {f"m{number}": float(number) for number in range(4096)}
     for step in range(33):
