@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from ...storage import faults
 from ..store import insert_or_ignore
-from .chunks import Chunk, SentChunk
+from .chunks import Chunk, SentChunk, decode, encode
 from .models import MetricChunk, MetricStream
 
 _STREAM = MetricStream.__table__  # type: ignore[attr-defined]
@@ -41,11 +41,7 @@ def add(connection: Connection, run_id: UUID, fence: int, chunk: Chunk, *, now: 
     if chunk.first < known:
         replaced = sa.and_(_is_chunk(run_id, fence), _CHUNK.c.first_point >= chunk.first)
         connection.execute(sa.delete(_CHUNK).where(replaced))
-    connection.execute(
-        sa.insert(_CHUNK).values(
-            run_id=run_id, fence=fence, first_point=chunk.first, num_points=chunk.rows, payload=chunk.payload
-        )
-    )
+    _insert(connection, run_id, fence, chunk)
     return chunk.end
 
 
@@ -55,7 +51,13 @@ def take(connection: Connection, run_id: UUID, ends: Mapping[int, int], *, now: 
         if end_of(connection, run_id, fence) < end:
             _move_to(connection, run_id, fence, end, now=now)
         gone = sa.and_(_is_chunk(run_id, fence), _CHUNK.c.first_point < end)
+        rests = sa.select(_CHUNK).where(gone, _CHUNK.c.first_point + _CHUNK.c.num_points > end)
+        # An attempt that is over, and has not noticed, has sent more behind what the table was made of, as one chunk.
+        rest = connection.execute(rests).one_or_none()
         connection.execute(sa.delete(_CHUNK).where(gone))
+        if rest is not None:
+            table = decode(bytes(rest.payload)).slice(end - rest.first_point)
+            _insert(connection, run_id, fence, Chunk(end, table.num_rows, encode(table)))
 
 
 def chunks_of_run(
@@ -79,6 +81,14 @@ def count_points(connection: Connection, run_id: UUID) -> int:
     """Return how many points the chunks of a run hold."""
     query = sa.select(sa.func.coalesce(sa.func.sum(_CHUNK.c.num_points), 0)).where(_CHUNK.c.run_id == run_id)
     return int(connection.execute(query).scalar_one())
+
+
+def _insert(connection: Connection, run_id: UUID, fence: int, chunk: Chunk) -> None:
+    connection.execute(
+        sa.insert(_CHUNK).values(
+            run_id=run_id, fence=fence, first_point=chunk.first, num_points=chunk.rows, payload=chunk.payload
+        )
+    )
 
 
 def _move_to(connection: Connection, run_id: UUID, fence: int, end: int, *, now: datetime) -> None:

@@ -494,6 +494,29 @@ def test_end_that_finds_the_store_away_leaves_the_values_to_the_next_start(attem
     assert attempt.series() == [1.0, 2.0]
 
 
+def test_values_that_are_sent_while_a_newer_attempt_completes_are_kept(attempt, tmp_path):
+    for value in range(14):
+        attempt.log(float(value))
+        attempt.sender.spool()
+        attempt.sender.send()
+    zombie, flow_run_id = attempt.sender, attempt.claim.run.flow_run_id
+    attempt.world.port.fail(attempt.run.id, attempt.claim.run.fence, ValueError("x"), "x", will_retry=True)
+    attempt.claim_and_begin(attempt.world.claim(flow_run_id), tmp_path / "elsewhere")
+    attempt.log(100.0)
+    remaining = attempt.sender.remaining()
+    # The table holds fourteen; two more come, and all are one chunk now.
+    for value in (14.0, 15.0):
+        zombie.series.add(None, {"loss": value})
+        zombie.spool()
+        assert zombie.send()
+    table = write_table(attempt.world.objects, remaining[0])
+    record = ArtifactRecord.of_table("metrics", table, publish=False)
+    result = Result(artifacts=[record], series=remaining[1])
+    attempt.world.port.complete(attempt.run.id, attempt.claim.run.fence, result)
+    assert attempt.series() == [*map(float, range(14)), 100.0, 14.0, 15.0]
+    assert attempt.reader.metrics(attempt.run.id).num_points == 17
+
+
 @on_sqlite
 def test_run_that_ends_at_once_leaves_no_file_and_needs_no_statement_of_its_own(attempt):
     attempt.line.is_cut = True
