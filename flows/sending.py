@@ -363,5 +363,8 @@ class PointSender:
 
     def _close_spool(self, *, keep: bool = False) -> None:
         if self._spool is not None:
-            self._spool.close(remove=not keep)
+            try:
+                self._spool.close(remove=not keep)
+            except OSError as error:
+                self._logger.warning("%s could not be closed: %s", self._spool.path, error)
             self._spool = None

@@ -94,10 +94,16 @@ class Spool:
                 self._end = self._begin
 
     def close(self, *, remove: bool) -> None:
-        """Give the file up: remove it, or leave it to whoever comes next."""
-        if remove:
-            self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        """Give the file up: remove it, or leave it to whoever comes next.
+
+        Raises:
+            OSError: the disk did not do it; whoever comes next may have the file all the same.
+        """
+        try:
+            if remove:
+                self.path.unlink(missing_ok=True)
+        finally:
+            os.close(self._descriptor)
 
 
 @dataclass(frozen=True)

@@ -517,6 +517,24 @@ def test_values_that_are_sent_while_a_newer_attempt_completes_are_kept(attempt, 
     assert attempt.reader.metrics(attempt.run.id).num_points == 17
 
 
+class _Unwilling(Spool):
+    """A file on a disk that has gone away."""
+
+    def close(self, *, remove: bool) -> None:
+        super().close(remove=False)
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@on_sqlite
+@pytest.mark.parametrize("end", ["discard", "keep", "close"])
+def test_disk_that_fails_at_the_end_does_not_fail_the_run(attempt, monkeypatch, end, caplog):
+    attempt.log(1.0)
+    attempt.sender.spool()
+    monkeypatch.setattr(attempt.sender._spool, "__class__", _Unwilling)
+    getattr(attempt.sender, end)()
+    assert "Input/output error" in caplog.text
+
+
 @on_sqlite
 def test_run_that_ends_at_once_leaves_no_file_and_needs_no_statement_of_its_own(attempt):
     attempt.line.is_cut = True
