@@ -16,7 +16,7 @@ from ...lineage import foundation, staleness
 from ...lineage.models import CauseKind
 from ...storage import faults
 from ...storage.database import Database
-from ...storage.errors import FreshlineError, InvalidInput, NotFound
+from ...storage.errors import FreshlineError, StoreError
 from ...storage.ids import show_run_id
 from ...storage.words import AUTO_REFRESH, IfReady, Trigger
 from .. import logs
@@ -55,7 +55,9 @@ def _refresh(database: Database, stale: Stale) -> bool:
     faults.reach("auto_refresh.begin")
     try:
         run = database.write(lambda connection: _submit(connection, stale.deployment_id, now=database.now(connection)))
-    except (InvalidInput, NotFound) as error:
+    except StoreError:
+        raise
+    except FreshlineError as error:
         _LOGGER.warning("%s could not be refreshed by itself: %s", stale.key, error)
         return False
     faults.reach("auto_refresh.committed")

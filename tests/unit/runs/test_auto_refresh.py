@@ -152,6 +152,20 @@ def test_upstream_that_is_not_refreshed_by_itself_holds_back_what_reads_it(world
     assert sweep_after(world, QUIET) == 1
 
 
+@on_sqlite
+def test_deployment_that_cannot_be_refreshed_does_not_keep_the_others(world, caplog):
+    refreshed_by_itself(world, MOMENTUM, BOOK)
+    key = f"auto-refresh:{world.graph.id(MOMENTUM)}:1"
+    world.complete(world.start(world.service.submit(MOMENTUM, idempotency_key=key, update_mode="full")), 1)
+    declare(world, MOMENTUM, declaration_digest="declaration-2")
+    world.pass_time(SECOND)
+    declare(world, BOOK, declaration_digest="declaration-2", edges=[])
+    assert sweep_after(world, QUIET) == 1
+    assert open_run(world, BOOK).trigger_name == "auto_refresh"
+    assert "came with another request before" in caplog.text
+    assert world.reconcile().refreshed == 0
+
+
 # Coalesced.
 
 
