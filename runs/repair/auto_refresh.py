@@ -35,11 +35,11 @@ def refresh_stale(database: Database) -> int:
     Each in a transaction of its own: what is wrong with one does not keep the others.
     """
     with database.read() as connection:
-        if not auto_refresh_rows.is_wanted(connection):
+        settled = auto_refresh_rows.settled(connection)
+        if not auto_refresh_rows.is_wanted(connection) and not settled:
             return 0
         now = database.now(connection)
         found = [(one, due(one)) for one in auto_refresh_rows.runnable(connection)]
-        settled = auto_refresh_rows.settled(connection)
     waits = {one.deployment_id: one.since for one, when in found if when.is_settling and one.waiting_since is None}
     ready = [(when.at, one) for one, when in found if when.at is not None and when.at <= now]
     for _, one in ready:

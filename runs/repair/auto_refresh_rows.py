@@ -140,7 +140,12 @@ _ALL_AMONG = _stale(of_these=True, only_runnable=False)
 _SETTLED = Statement(
     lambda _: sa.select(_MEMORY.c.deployment_id).where(
         _MEMORY.c.waiting_since.is_not(None),
-        sa.not_(sa.exists(sa.literal_column("1")).where(_CAUSE.c.deployment_id == _MEMORY.c.deployment_id, _IS_OWN)),
+        sa.or_(
+            sa.not_(
+                sa.exists(sa.literal_column("1")).where(_CAUSE.c.deployment_id == _MEMORY.c.deployment_id, _IS_OWN)
+            ),
+            sa.not_(sa.exists(sa.literal_column("1")).where(_DEPLOYMENT.c.id == _MEMORY.c.deployment_id, _IS_AUTO)),
+        ),
     )
 )
 _WAIT = Statement(

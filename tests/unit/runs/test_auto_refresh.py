@@ -166,6 +166,19 @@ def test_deployment_that_cannot_be_refreshed_does_not_keep_the_others(world, cap
     assert world.reconcile().refreshed == 0
 
 
+@on_sqlite
+def test_wait_of_a_deployment_that_is_not_refreshed_by_itself_any_more_is_forgotten(world):
+    refreshed_by_itself(world, MOMENTUM)
+    world.run_through(PRICES, 2)
+    assert sweep_after(world, SECOND) == 0
+    declare(world, MOMENTUM, auto_refresh=None)
+    assert sweep_after(world, HOUR) == 0
+    world.run_through(PRICES, 3)
+    refreshed_by_itself(world, MOMENTUM)
+    assert sweep_after(world, QUIET - SECOND) == 0
+    assert sweep_after(world, SECOND) == 1
+
+
 # Coalesced.
 
 
