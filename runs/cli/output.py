@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 _PIPED_WIDTH = 160
+_SMALLEST, _LARGEST = 1e-3, 1e15
+"""Numbers beyond are shown with an exponent."""
 _TREE_DEPTH, _TREE_LINES = 12, 60
 """How deep and how long a tree of reasons is shown: a chain may have thousands of links."""
 
@@ -79,7 +81,9 @@ def show(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, float):
-        return "nan" if math.isnan(value) else f"{value:,.4f}".rstrip("0").rstrip(".")
+        # A learning rate of 0.00003 is not 0; nor are three hundred digits easier to read than an exponent.
+        is_usual = value == 0 or _SMALLEST <= abs(value) < _LARGEST
+        return f"{value:,.4f}".rstrip("0").rstrip(".") if is_usual else f"{value:.6g}"
     return str(value)
 
 

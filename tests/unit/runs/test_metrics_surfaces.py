@@ -13,6 +13,7 @@ from freshline.runs import composition, interface
 from freshline.runs.care.deletion import Deletions
 from freshline.runs.cli import cli
 from freshline.runs.cli.measuring import sparkline
+from freshline.runs.cli.output import show
 from freshline.runs.models import Run
 from freshline.storage import removal
 from freshline.storage.errors import DataRemoved, InvalidInput, NotFound, RunDeleted
@@ -79,6 +80,14 @@ def test_followed_run_prints_a_line_a_value_until_it_has_ended(attempt):
     ]  # fmt: skip
     rows = [json.loads(line) for line in call(attempt.run, "loss", "--follow", "--json").output.splitlines()]
     assert [row["value"] for row in rows] == [3.0, 2.5, None]
+
+
+@pytest.mark.parametrize(("value", "shown"), [
+    (0.0, "0"), (1234.5, "1,234.5"), (0.25, "0.25"), (3e-05, "3e-05"), (-1e-06, "-1e-06"), (2e20, "2e+20"),
+    (math.inf, "inf"), (math.nan, "nan"),
+])  # fmt: skip
+def test_number_is_shown_as_what_it_is_however_small(database_url, value, shown):
+    assert show(value) == shown
 
 
 def test_metric_that_was_not_logged_is_a_wrong_call(attempt):
