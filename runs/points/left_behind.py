@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...storage.errors import Conflict, NotFound, ObjectCorrupt
 from ...storage.ids import show_run_id
@@ -22,11 +22,10 @@ class LeftBehind:
 
     spools: Spools
     recording: PointRecording
-    _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def start(self) -> None:
         """Send what is there in the background, if there is anything."""
-        if self.spools.has_files() and not self._busy.locked():
+        if self.spools.has_files():
             threading.Thread(target=self._pass_quietly, name="freshline-spools", daemon=True).start()
 
     def pass_once(self) -> int:
@@ -38,11 +37,10 @@ class LeftBehind:
             StoreUnavailable: the database cannot be reached; what it has not got stays where it is.
         """
         sent = 0
-        with self._busy:
-            for leftover in self.spools.left_behind():
-                sent += self._send(leftover)
-                if sent == _MOST_FILES:
-                    break
+        for leftover in self.spools.left_behind():
+            sent += self._send(leftover)
+            if sent == _MOST_FILES:
+                break
         return sent
 
     def _pass_quietly(self) -> None:
