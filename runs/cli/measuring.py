@@ -87,8 +87,9 @@ def _show_series(series: Any, names: list[str], *, limit: int) -> None:
 def sparkline(values: Sequence[float], width: int = _SPARKS) -> str:
     """Return values as a row of bars: each is the mean of a stretch of them, a blank where none is finite."""
     means = []
-    for number in range(min(width, len(values))):
-        stretch = values[number * len(values) // min(width, len(values)) :][: max(1, len(values) // width)]
+    num_bars = min(width, len(values))
+    for number in range(num_bars):
+        stretch = values[number * len(values) // num_bars : (number + 1) * len(values) // num_bars]
         finite = [value for value in stretch if math.isfinite(value)]
         means.append(sum(finite) / len(finite) if finite else math.nan)
     known = [mean for mean in means if math.isfinite(mean)]

@@ -149,6 +149,7 @@ def test_guide_shows_a_test_that_passes(database_url):
     [
         ([], ""), ([1.0], "▁"), ([1.0, 1.0], "▁▁"), ([0.0, 1.0], "▁█"), ([math.nan, 1.0, math.inf], " ▁ "),
         ([float(number) for number in range(120)], None),
+        ([0.0, 0.0, 1.0, *[0.0] * 116], "▁█" + "▁" * 58),
     ],
 )  # fmt: skip
 def test_sparkline_has_a_bar_for_each_stretch(database_url, values, shown):
