@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_POINTS = 65_536
 """No chunk is longer."""
 
+SERIES = "metrics"
+"""Name of the run's table with everything that was logged."""
+
 SYSTEM = "system/"
 """What names begin with that say how the machine was used: they are no result, and so no latest metrics."""
 
@@ -125,6 +128,12 @@ def merged(chunks: Sequence[Chunk]) -> Chunk:
         return chunks[0]
     table = pa.concat_tables([decode(chunk.payload) for chunk in chunks])
     return Chunk(chunks[0].first, table.num_rows, encode(table))
+
+
+def behind(chunk: Chunk, first: int) -> Chunk:
+    """Return the points of a chunk from this number on."""
+    table = decode(chunk.payload).slice(first - chunk.first)
+    return Chunk(first, table.num_rows, encode(table))
 
 
 def in_groups(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...storage.errors import Conflict, NotFound, ObjectCorrupt
 from ...storage.ids import show_run_id
-from .chunks import Chunk, decode, in_groups, latest_in, merged
+from .chunks import Chunk, behind, decode, in_groups, latest_in, merged
 from .recording import PointRecording
 from .spool import Leftover, Spools
 
@@ -56,7 +56,10 @@ class LeftBehind:
             new = [chunk for chunk in leftover.chunks if chunk.end > known]
             rows = 0
             for chunk in _as_sent(new):
-                self.recording.record(run_id, fence, chunk, latest_in(decode(chunk.payload)))
+                latest = latest_in(decode(chunk.payload))
+                end = self.recording.record(run_id, fence, chunk, latest)
+                if end < chunk.end:
+                    self.recording.record(run_id, fence, behind(chunk, end), latest)
                 rows += chunk.rows
         except (Conflict, NotFound, ObjectCorrupt) as refusal:
             _LOGGER.warning("%s is not sent but set aside: %s", leftover.path, refusal)

@@ -20,13 +20,10 @@ from ..care import acts
 from ..contents import metric_value
 from ..status import RunStatus
 from . import sent
-from .chunks import SentChunk, decode, schema
+from .chunks import SERIES, SentChunk, decode, schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SERIES = "metrics"
-"""Name of the run's table with everything that was logged."""
 
 SeriesForm = Literal["pandas", "arrow"]
 

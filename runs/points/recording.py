@@ -84,6 +84,8 @@ def _check_sender(connection: Connection, run_id: UUID, fence: int, *, now: date
             f"{show_run_id(run_id)} ended at {run.ended_at:%Y-%m-%d %H:%M} UTC, more than {LATE.days} days ago: its "
             "points are not taken any more"
         )
+    if run.fence == fence and run.status == RunStatus.COMPLETED:
+        sent.begin_behind_table(connection, run_id, fence, now=now)
     return bool(run.fence == fence and run.status != RunStatus.COMPLETED)
 
 

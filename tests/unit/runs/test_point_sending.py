@@ -436,6 +436,18 @@ def test_spool_of_a_completed_run_changes_nothing_of_what_it_has(attempt):
     assert attempt.files() == []
 
 
+@on_sqlite
+def test_spool_that_begins_before_what_the_store_has_gives_the_rest(attempt):
+    attempt.log(1.0, 2.0)
+    attempt.complete()
+    attempt.log(3.0)  # a thread of the body's that does not know yet; and the answer was lost
+    attempt.sender.spool()
+    attempt.die()
+    assert attempt.send_left_behind() == 1
+    assert attempt.series() == [1.0, 2.0, 3.0]
+    assert attempt.files() == []
+
+
 def test_earlier_attempt_s_spool_that_comes_after_the_end_is_added_and_no_latest_value_changes(attempt, tmp_path):
     attempt.log(1.0)
     attempt.log(7.0, name="early")
