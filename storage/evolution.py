@@ -24,7 +24,9 @@ def evolved_schema(base: pa.Schema, given: pa.Schema) -> pa.Schema:
 
     Raises:
         InvalidInput: a column of the base is missing or of a type that cannot hold all values; the message names all.
+            Or pandas gives an index without a name, and the base has none.
     """
+    _refuse_nameless_index(base, given)
     known, types = dict(schema_types(base)), dict(schema_types(given))
     accepted = {
         name: known[name] if name in known and _fits(known[name], kind) else kind
@@ -47,6 +49,18 @@ def evolved_schema(base: pa.Schema, given: pa.Schema) -> pa.Schema:
     if len(fields) == len(base) and not widened:
         return base
     return pa.schema([field.with_nullable(nullable=True) for field in fields], metadata=_notes(base, given, widened))
+
+
+def _refuse_nameless_index(base: pa.Schema, given: pa.Schema) -> None:
+    """Refuse what pandas keeps of rows that were filtered or sorted: nobody meant it as a new column."""
+    notes = json.loads((given.metadata or {}).get(_PANDAS_NOTES, b"{}"))
+    levels = {name for name in notes.get("index_columns", []) if isinstance(name, str)}
+    nameless = {one["field_name"] for one in notes.get("columns", []) if one["name"] is None}
+    if (levels & nameless) - set(base.names):
+        raise InvalidInput(
+            "the rows have an index without a name, which the table does not have: drop it with "
+            "df.reset_index(drop=True), or give it a name to add it as a column"
+        )
 
 
 def _fits(known: str, given: str) -> bool:
