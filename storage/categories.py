@@ -22,7 +22,12 @@ class Categories:
     def __init__(self, schema: pa.Schema, known: Mapping[str, str] | None = None) -> None:
         self._types = {field.name: field.type for field in schema if pa.types.is_dictionary(field.type)}
         self._plain = {field.name: field.type for field in plain_schema(schema)}
-        self._values = {name: _decode(text) for name, text in (known or {}).items()}
+        # A column that took the type of new rows may have no categories any more.
+        self._values = {
+            name: _widened(name, _decode(text), self._plain[name])
+            for name, text in (known or {}).items()
+            if name in self._types
+        }
 
     def observe(self, batch: pa.RecordBatch) -> None:
         """Take the categories of the next batch; new ones come after those known.
@@ -104,6 +109,15 @@ def _runs(column: pa.ChunkedArray, kind: pa.RunEndEncodedType) -> pa.ChunkedArra
             values = encoded.values.cast(kind.value_type)
             chunks.append(pa.RunEndEncodedArray.from_arrays(encoded.run_ends, values))
     return pa.chunked_array(chunks, type=kind)
+
+
+def _widened(column: str, values: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return values.cast(kind)
+    except pa.ArrowException as error:
+        raise InvalidInput(
+            f"the categories of {column!r} cannot become {kind}: {error}; write the whole table"
+        ) from None
 
 
 def _encode(values: pa.Array) -> str:

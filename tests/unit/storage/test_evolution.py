@@ -102,6 +102,37 @@ def test_rows_whose_columns_do_not_continue_the_table_are_refused_naming_them(st
         add(store, base, pa.table(rows))
 
 
+@pytest.mark.parametrize("add", [append, upsert])
+def test_rows_that_pandas_left_over_do_not_bring_their_index_as_a_column(store, add):
+    base = write_table(store, pd.DataFrame({"k": [1], "x": [1.5]}))
+    rows = pd.DataFrame({"k": [2, 3, 4, 5], "x": [0.5, 1.5, 0.5, 0.5]})
+    with pytest.raises(InvalidInput, match=r"an index without a name.*reset_index\(drop=True\)"):
+        add(store, base, rows[[True, True, False, True]])
+
+
+def test_index_without_a_name_that_the_table_has_goes_on(store):
+    base = write_table(store, pd.DataFrame({"k": [1, 2]}, index=[7, 9]))
+    stored = append(store, base, pd.DataFrame({"k": [3, 4], "x": [0.5, 1.5]}, index=[8, 3]))
+    assert to_pandas(store, stored).index.tolist() == [7, 9, 8, 3]
+
+
+@pytest.mark.parametrize(("first", "later"), [("int32", "int64"), ("int64", "int32")])
+def test_categories_of_a_wider_type_follow_those_known(store, first, later):
+    base = write_table(store, pd.DataFrame({"k": pd.Categorical(np.array([1, 2], first))}))
+    stored = append(store, base, pd.DataFrame({"k": pd.Categorical(np.array([2, 3], later))}))
+    read = to_pandas(store, stored)["k"]
+    assert read.tolist() == [1, 2, 2, 3]
+    assert read.cat.categories.tolist() == [1, 2, 3]
+    assert read.cat.categories.dtype == "int64"
+
+
+def test_category_that_does_not_fit_the_wider_type_is_refused_naming_the_column(store):
+    far = pd.DataFrame({"k": pd.Categorical(np.array(["2026-01-01", "9000-01-01"], "datetime64[us]"))})
+    near = pd.DataFrame({"k": pd.Categorical(np.array(["2026-01-01"], "datetime64[ns]"))})
+    with pytest.raises(InvalidInput, match="categories of 'k' cannot become"):
+        append(store, write_table(store, far[:1]), near)
+
+
 def test_batches_that_gain_columns_later_are_refused(store):
     base = write_table(store, pa.table({"k": [1]}))
     with pytest.raises(InvalidInput, match="a later batch has other columns than the first: unknown 'y'"):
