@@ -134,7 +134,9 @@ def _writing(store: ObjectStore) -> Iterator[None]:
 def _open_writer(path: Path, schema: pa.Schema, first: pa.Table) -> pq.ParquetWriter:
     sample = first.slice(0, _SAMPLE_ROWS)
     repeating = [name for name in schema.names if _repeats(sample.column(name))]
-    encodings = {field.name: _encoding(field.type) for field in schema if field.name not in repeating}
+    # Parquet calls the field b of a struct a as it calls a column a.b: what fits one may not fit the other.
+    alone = [field for field in schema if "." not in field.name and field.name not in repeating]
+    encodings = {field.name: _encoding(field.type) for field in alone}
     return pq.ParquetWriter(
         path,
         schema,

@@ -337,6 +337,12 @@ def test_columns_are_encoded_by_what_their_values_are_like(store):
     assert (found["who"].compression, found["id"].compression) == ("ZSTD", "SNAPPY")
 
 
+def test_column_named_like_the_field_of_another_one_comes_back(store):
+    numbers = np.random.default_rng(1).normal(size=1_000)
+    table = pa.table({"a.b": numbers, "a": pa.array([{"b": True}] * 1_000), "c.d": np.arange(1_000)})
+    assert read_table(store, write_table(store, table)).equals(table)
+
+
 def test_stored_table_says_what_it_holds(store):
     stored = write_table(store, prices(3), data_date="date")
     assert stored.schema == (("AAPL", "float64"), ("MSFT", "float64"), ("date", "timestamp[us]"))
