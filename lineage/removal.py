@@ -4,7 +4,7 @@ The record of a version stays for ever: its number, its digest, what it read and
 changes when its data go, and no freshness does. Works in the caller's transaction; knows no run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from ..storage.errors import DataRemoved
 from ..storage.words import Removal
 from . import aliases, staleness
 from .models import DeploymentState, Version
@@ -67,6 +68,16 @@ def take_back(connection: Connection, version_id: UUID) -> bool:
     is_marked = sa.and_(_VERSION.c.id == version_id, _VERSION.c.removal == Removal.DELETION)
     values = {"removed_at": None, "removal": None, "removed_reason": None}
     return connection.execute(sa.update(_VERSION).where(is_marked).values(values)).rowcount == 1
+
+
+def refuse_erased(version: Row[Any], name: str, artifacts: Sized) -> None:
+    """Refuse a version of whose artifacts not even the records are left: its run was deleted for good.
+
+    Raises:
+        DataRemoved: it says by whom and when.
+    """
+    if version.removed_at is not None and not artifacts:
+        raise DataRemoved(f"the data of {name} cannot be read: {version.removed_reason}")
 
 
 def explain(connection: Connection, version_id: UUID, removal: Removal, reason: str) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.engine import Connection, Row
 
 from ..deployments.gateway import FlowRunFacts, Gateway
-from ..lineage import references, versions
+from ..lineage import references, removal, versions
 from ..lineage.freshness import stored_policy
 from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.compiled import Answer
@@ -254,6 +254,7 @@ class DirectPort:
             InvalidInput: the text is no reference to a version.
             NotFound: there is no such version.
             Conflict: it was withdrawn; nothing new is built from it.
+            DataRemoved: the run that wrote it was deleted for good.
         """
         with self._database.read() as connection:
             version = references.resolve(connection, reference, tenant_id=self._tenant_id)
@@ -380,4 +381,5 @@ class DirectPort:
         version = versions.by_id(connection, version_id)
         key = store.deployment_key(connection, deployment_id)
         artifacts = {artifact.name: artifact for artifact in artifacts_of(connection, version.run_id)}
+        removal.refuse_erased(version, f"{key}@v{version.number}", artifacts)
         return UpstreamVersion(role, deployment_id, key, version_id, version.number, artifacts)

@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import interface, pointer, references
+from ..lineage import interface, pointer, references, removal
 from ..lineage.lapse import moment_named
 from ..lineage.models import Version
 from ..lineage.questions import is_run, run_named
@@ -48,6 +48,7 @@ def resolve(
         InvalidInput: it is no reference, or asks for a moment or a data date of what is one thing for good.
         NotFound: there is no such deployment, version, label, alias or run.
         Conflict: the run has not ended, or the alias names a version that was withdrawn.
+        DataRemoved: the run that wrote the version was deleted for good.
         StoreUnavailable, StoreVersion: there is no store, or one of another version of Freshline.
     """
     settings = settings or load_settings()
@@ -88,6 +89,7 @@ def _of_run(connection: Connection, reference: str | UUID, objects: ObjectStore,
 def _of_version(connection: Connection, key: str, version: Row[Any], objects: ObjectStore) -> Resolved:
     artifacts = artifacts_of(connection, version.run_id)
     name = f"{key}@v{version.number}"
+    removal.refuse_erased(version, name, artifacts)
     return Resolved(
         name=name,
         objects=objects,

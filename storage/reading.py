@@ -66,6 +66,7 @@ def read(
         InvalidInput: no reference, several tables, no table, a moment to come, or a condition that does not fit.
         NotFound: no such deployment, version, run, table or column; the message has the nearest names.
         Conflict: the run has not ended, or the alias names a version that was withdrawn.
+        DataRemoved: retention or a deletion took the data.
         ObjectMissing, ObjectCorrupt: the object store does not have what was written.
         StoreUnavailable, StoreVersion: there is no store, or one of another version of Freshline.
     """

@@ -14,13 +14,14 @@ import pytest
 from freshline import storage
 from freshline.lineage import interface
 from freshline.runs import cli
+from freshline.runs.care.deletion import Deletions
 from freshline.runs.curation import Curation
 from freshline.runs.models import Run
 from freshline.runs.redo.replaying import Replays
 from freshline.runs.result import Result
 from freshline.runs.submission import Submission
 from freshline.storage.artifacts import ArtifactRecord
-from freshline.storage.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
+from freshline.storage.errors import Conflict, DataRemoved, InvalidInput, NotFound, StoreUnavailable
 from freshline.storage.files import save_file
 from freshline.storage.folders import save_folder
 from freshline.storage.ids import new_id, show_run_id
@@ -198,6 +199,17 @@ def test_download_replaces_nothing(told, tmp_path):
     with pytest.raises(InvalidInput, match="choose a path that you can write"):
         storage.download(f"{PRICES}@v1", "prices", tmp_path / "nowhere" / "prices.parquet")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("there", "mine")]
+
+
+def test_version_whose_run_was_erased_says_so(world):
+    gone = finish(world, world.service.submit(PRICES), of_days(world, 2))
+    finish(world, world.service.submit(PRICES), of_days(world, 3))
+    deletions = Deletions(world.database)
+    deletions.delete(gone.id, actor="ann")
+    deletions.erase(gone.id, actor="ann")
+    for act in (storage.read, storage.contents, world.port.resolve):
+        with pytest.raises(DataRemoved, match="was deleted for good on .* by ann"):
+            act(f"{PRICES}@v1")
 
 
 def test_store_that_is_not_there_is_not_made(told, tmp_path, monkeypatch):
