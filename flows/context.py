@@ -192,7 +192,8 @@ class RunContext:
         was made from still is. Earlier versions keep the rows.
 
         Raises:
-            InvalidInput: the name is taken, there is no such table, or the condition does not fit its columns.
+            InvalidInput: the name is taken, there is no such table, its columns are not those that the deployment
+                declares, or the condition does not fit them.
         """
         self._lease.check()
         self._writing.without(name, where, publish=publish)

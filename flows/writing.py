@@ -83,6 +83,9 @@ class Writing:
         base = self._current(name)
         if base is None:
             raise InvalidInput(f"the current version has no table {name!r}: there is nothing to delete from")
+        declared = self._schema.get(name)
+        if declared is not None:
+            declared.check(base.schema)
         self.continued = True
         self._written[name] = ArtifactRecord.of_table(name, delete_rows(self._objects, base, where), publish=publish)
 

@@ -312,6 +312,12 @@ def test_result_without_the_declared_table_is_refused_if_it_has_others(act, mess
             testing.run(bad_body(act), schema=SCHEMA)
 
 
+def test_delete_from_a_table_that_is_not_as_declared_any_more_is_refused():
+    act = bad_body(lambda run: run.delete("data", where=[("n", ">", 1)]))
+    with pytest.raises(InvalidInput, match="undeclared 'old'"):
+        testing.run(act, schema=SCHEMA, current={"data": pd.DataFrame({"n": [1, 2], "old": [1.0, 2.0]})})
+
+
 def bad_body(act):
     @track.refresh
     def body(run: RunContext):
