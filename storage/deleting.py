@@ -36,10 +36,6 @@ def delete_rows(store: ObjectStore, base: StoredTable, where: Where) -> StoredTa
         raise InvalidInput("say which rows to delete: where=[('asset', '==', 'AAPL')]")
     plain = plain_schema(base.to_arrow_schema())
     dataset = open_dataset(store, base.fragments, plain)
-    try:
-        dataset.scanner(filter=condition)
-    except (pa.ArrowException, TypeError) as error:
-        raise InvalidInput(f"the condition does not fit the table's columns: {error}") from None
     revision = Revision(store, base, plain)
     for number, (fragment, part) in enumerate(zip(base.fragments, dataset.get_fragments(), strict=True)):
         with reading(store, [fragment]):

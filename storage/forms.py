@@ -43,6 +43,8 @@ def read_as(
     if isinstance(columns, str):
         raise InvalidInput(f"columns={columns!r}: give a list of names, such as [{columns!r}]")
     wanted = list(columns) if columns is not None else None
+    if wanted is not None and (twice := [name for name in wanted if wanted.count(name) > 1]):
+        raise InvalidInput(f"columns= names {twice[0]!r} twice: name each column once")
     if form == "pandas":
         return parquet.to_pandas(objects, stored, columns=wanted, where=where, until=until)
     if form == "scan":
@@ -87,10 +89,7 @@ def _scanner(dataset: Any, columns: Sequence[str] | None) -> Any:
     # Of what is read ahead nothing is let go before its fragment ends: 256 MiB. A column of a row group at a time
     # takes more requests and a few megabytes.
     options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False, page_checksum_verification=True)
-    try:
-        return dataset.scanner(columns=columns, batch_readahead=1, fragment_readahead=1, fragment_scan_options=options)
-    except (pa.ArrowException, TypeError) as error:
-        raise InvalidInput(f"the condition does not fit the table's columns: {error}") from None
+    return dataset.scanner(columns=columns, batch_readahead=1, fragment_readahead=1, fragment_scan_options=options)
 
 
 def _polars() -> Any:

@@ -196,7 +196,8 @@ def condition_of(stored: StoredTable, where: Where | None, until: date | None) -
     """Return the rows that are asked for as an Arrow expression; none: all of them.
 
     Raises:
-        InvalidInput: `where` is no condition, or `until` was asked of a table without a data date.
+        InvalidInput: `where` is no condition on the table's columns, or `until` was asked of a table without a data
+            date.
     """
     condition = where
     if where is not None and not isinstance(where, pc.Expression):
@@ -206,6 +207,11 @@ def condition_of(stored: StoredTable, where: Where | None, until: date | None) -
             raise InvalidInput(
                 f"where={where!r} is no condition: {error}; write [('column', '>', value)] or an Arrow expression"
             ) from None
+    if condition is not None:
+        try:
+            plain_schema(stored.to_arrow_schema()).empty_table().filter(condition)
+        except (pa.ArrowException, TypeError) as error:
+            raise InvalidInput(f"the condition does not fit the table's columns: {error}") from None
     if until is None:
         return condition
     if stored.data_date is None:
@@ -234,9 +240,5 @@ def _read_part(
     where: pc.Expression | None,
 ) -> pa.Table:
     dataset = open_dataset(store, stored.fragments, plain)
-    try:
-        scanner = dataset.scanner(columns=None if columns is None else list(columns), filter=where)
-    except (pa.ArrowException, TypeError) as error:
-        raise InvalidInput(f"the condition does not fit the table's columns: {error}") from None
     with reading(store, stored.fragments):
-        return scanner.to_table()
+        return dataset.to_table(columns=None if columns is None else list(columns), filter=where)

@@ -208,7 +208,7 @@ def test_version_whose_run_was_erased_says_so(world):
     deletions.delete(gone.id, actor="ann")
     deletions.erase(gone.id, actor="ann")
     for act in (storage.read, storage.contents, world.port.resolve):
-        with pytest.raises(DataRemoved, match="was deleted for good on .* by ann"):
+        with pytest.raises(DataRemoved, match=r"was deleted for good on .* by ann"):
             act(f"{PRICES}@v1")
 
 

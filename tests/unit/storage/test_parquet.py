@@ -3,6 +3,7 @@
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freshline.storage import encoding, fragments
+from freshline.storage.deleting import delete_rows
 from freshline.storage.digest import BLOCK_ROWS, table_digest
+from freshline.storage.errors import InvalidInput
 from freshline.storage.filesystem import ObjectStore
+from freshline.storage.forms import Form, read_as
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import index_columns, read_table, scan, to_pandas, write_table
 from freshline.storage.stored import StoredTable
@@ -282,6 +286,21 @@ def test_read_with_columns_keeps_their_order_and_the_index(store):
 def test_read_with_a_condition_gives_those_rows(store, where):
     stored = write_table(store, prices(5))
     pd.testing.assert_frame_equal(to_pandas(store, stored, where=where), prices(5).iloc[2:], check_freq=False)
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+@pytest.mark.parametrize("where", [pc.field("MSFT"), [("MSFT", ">", "x")], [("GOOG", ">", 1)]])
+def test_condition_that_does_not_fit_the_columns_is_refused_in_every_form(store, form, where):
+    stored = write_table(store, prices(5))
+    with pytest.raises(InvalidInput, match="the condition does not fit the table's columns"):
+        read_as(store, stored, form, where=where)
+    with pytest.raises(InvalidInput, match="the condition does not fit the table's columns"):
+        delete_rows(store, stored, where)
+
+
+def test_column_asked_for_twice_is_refused(store):
+    with pytest.raises(InvalidInput, match="names 'MSFT' twice"):
+        read_as(store, write_table(store, prices(5)), "arrow", columns=["MSFT", "AAPL", "MSFT"])
 
 
 DAYS = {
