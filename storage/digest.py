@@ -88,15 +88,22 @@ class TableDigest:
             NotStorable: a value has no plain form.
         """
         for part in batch.to_batches() if isinstance(batch, pa.Table) else [batch]:
-            rest = plain_batch(part, self._plain)
-            while self._pending_rows + rest.num_rows >= BLOCK_ROWS:
-                cut = BLOCK_ROWS - self._pending_rows
-                self._blocks.append(self._digest_of([*self._pending, rest.slice(0, cut)]))
-                self._pending, self._pending_rows = [], 0
-                rest = rest.slice(cut)
-            if rest.num_rows:
-                self._pending.append(rest)
-                self._pending_rows += rest.num_rows
+            self._update(plain_batch(part, self._plain))
+
+    def update_plain(self, table: pa.Table) -> None:
+        """Take the next rows, which are known to be in plain form: nothing of them is looked at again."""
+        for part in table.to_batches():
+            self._update(part)
+
+    def _update(self, rest: pa.RecordBatch) -> None:
+        while self._pending_rows + rest.num_rows >= BLOCK_ROWS:
+            cut = BLOCK_ROWS - self._pending_rows
+            self._blocks.append(self._digest_of([*self._pending, rest.slice(0, cut)]))
+            self._pending, self._pending_rows = [], 0
+            rest = rest.slice(cut)
+        if rest.num_rows:
+            self._pending.append(rest)
+            self._pending_rows += rest.num_rows
 
     def result(self) -> LogicalDigest:
         """Return the digest of all rows so far; more may follow."""

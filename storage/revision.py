@@ -52,6 +52,8 @@ class Revision:
     def write(self, batches: Iterable[pa.RecordBatch], *, until: int) -> None:
         """Write rows in the place of the next fragments of the base, up to this number; none: insert them.
 
+        The rows are in plain form (`plain_batch`): what they are is not checked again.
+
         Raises:
             NotStorable: Parquet refuses a value.
             ArtifactError: the object store cannot be written, or a fragment of the base cannot be read.
@@ -78,7 +80,7 @@ class Revision:
         # sha256 and the Parquet encoder leave Python's lock: one core hashes a row group while another encodes it.
         hashing: deque[Future[None]] = deque()
         for group in groups:
-            hashing.append(executor.submit(self._digest.update, group))
+            hashing.append(executor.submit(self._digest.update_plain, group))
             yield group
             if len(hashing) > _GROUPS_AHEAD:
                 hashing.popleft().result()
