@@ -127,10 +127,11 @@ def _find(store: ObjectStore, base: StoredTable, index: KeyIndex, new: pa.Table,
     every = np.concatenate([news for _, news in found.places.values()]) if found.places else np.empty(0, np.int64)
     distinct, counts = np.unique(every, return_counts=True)
     if len(distinct) < len(every):
-        twice = int(distinct[counts > 1][0])
+        first = int(np.argmax(counts > 1))
+        shown = index.shown(new, int(distinct[first]))
         raise InvalidInput(
-            f"the table holds {counts.max()} rows with the key {index.shown(new, twice)}: {', '.join(index.key)} does "
-            "not tell its rows apart; write it as a whole, or name more columns"
+            f"the table holds {counts[first]} rows with the key {shown}: {', '.join(index.key)} does not tell its rows "
+            "apart; write it as a whole, or name more columns"
         )
     found.is_added[distinct] = False
     return found

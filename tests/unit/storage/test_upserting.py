@@ -235,6 +235,13 @@ def test_upsert_by_what_does_not_tell_rows_apart_is_refused(rows, key, error, me
     assert {one.name for one in store.list()} == objects
 
 
+def test_refusal_counts_the_rows_of_the_key_that_it_shows():
+    store = memory_store()
+    base = write_table(store, pa.table({"k": [1, 1, 2, 2, 2]}))
+    with pytest.raises(InvalidInput, match="holds 2 rows with the key k=1:"):
+        upsert_table(store, pa.table({"k": [1, 2]}), base=base, key=["k"])
+
+
 def test_upsert_by_a_column_of_lists_is_refused():
     with pytest.raises(InvalidInput, match=r"'k' of type list<.*cannot be part of a key"):
         upsert_table(memory_store(), pa.table({"k": [[1]]}), base=None, key=["k"])
