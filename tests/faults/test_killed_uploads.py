@@ -174,7 +174,7 @@ def test_local_disk_that_is_full_keeps_nothing_of_a_table_for_another_store(tmp_
     monkeypatch.setattr("tempfile.tempdir", None)
     store = ObjectStore(f"memory://{new_id()}")
     with monkeypatch.context() as patched:
-        patched.setattr("freshline.storage.fragments.describe_fragment", full)
+        patched.setattr("freshline.storage.encoding.describe_fragment", full)
         with pytest.raises(OSError, match="No space left"):
             write_table(store, uploads.TABLE)
     assert list(tmp_path.iterdir()) == []

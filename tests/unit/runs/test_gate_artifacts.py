@@ -233,7 +233,7 @@ def test_background_shows_it_without_being_asked(world, monkeypatch):
         return made
 
     monkeypatch.setattr(world.gateway, "write_markdown_artifact", write_and_tell)
-    program = SimpleNamespace(settings=load_settings(), database=world.database)
+    program = SimpleNamespace(settings=load_settings(), database=world.database, objects=world.objects)
     with Background(program, world.gateway, reconcile_s=60):
         assert written.wait(timeout=30)
     assert only(world).key == "freshline-gate-refresh-momentum"

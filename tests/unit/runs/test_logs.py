@@ -194,7 +194,7 @@ def test_background_says_what_failed_and_of_which_run(world):
     stream = Heard("is tried again")
     logs.configure("json", stream=stream)
     world.gateway.is_down = True
-    program = SimpleNamespace(settings=load_settings(), database=world.database)
+    program = SimpleNamespace(settings=load_settings(), database=world.database, objects=world.objects)
     with Background(program, world.gateway, reconcile_s=60):
         assert stream.event.wait(timeout=30)
     assert show_run_id(run.id) in stream.getvalue()

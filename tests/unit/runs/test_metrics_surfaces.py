@@ -102,14 +102,6 @@ def test_run_that_there_is_not_is_named(attempt, run_id):
             act(run_id)
 
 
-def test_run_that_was_deleted_shows_no_values_and_says_who_deleted_it(attempt):
-    attempt.world.port.fail(attempt.run.id, attempt.claim.run.fence, ValueError("x"), "x", will_retry=False)
-    Deletions(attempt.world.database).delete(attempt.run.id, reason="a wrong feed", actor="ann")
-    for act in (runs.latest_metrics, runs.series, lambda run: next(interface.series_reader().follow(run))):
-        with pytest.raises(RunDeleted, match="by ann: a wrong feed"):
-            act(attempt.run.id)
-
-
 def test_run_whose_data_retention_removed_still_has_its_latest_values(attempt):
     attempt.complete()
     with attempt.world.database.transaction() as connection:

@@ -13,6 +13,7 @@ from freshline.storage.errors import NotStorable
 from freshline.storage.filesystem import ObjectStore
 from freshline.storage.ids import new_id
 from freshline.storage.parquet import read_table, write_table
+from freshline.storage.plain import plain_batch, plain_schema
 from tests.unit.storage.any_tables import any_tables
 from tests.unit.storage.tables import arrow_tables, rechunked, shown
 
@@ -76,9 +77,8 @@ def test_digest_is_the_same_whoever_writes_the_rows_and_in_which_pieces(table, o
 
 
 def _plain(table: pa.Table) -> pa.Table:
-    from freshline.storage.plain import plain_schema
-
-    return table.cast(plain_schema(table.schema))
+    schema = plain_schema(table.schema)
+    return pa.Table.from_batches([plain_batch(batch, schema) for batch in table.to_batches()], schema)
 
 
 @QUICK
