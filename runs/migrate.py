@@ -62,10 +62,16 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def upgrade(database: Database) -> None:
-    """Bring the schema to the newest revision, and give a new store its identity. Safe to repeat and to race."""
+    """Bring the schema to the newest revision, and give a new store its identity. Safe to repeat and to race.
+
+    Programs may run meanwhile: if a lock of theirs and one of ours wait for each other, all is done again.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, or stayed busy.
+    """
     from alembic import command
 
-    with database.transaction() as connection:
+    def work(connection: Connection) -> None:
         connection.begin()  # so that Alembic sees that it is in a transaction, and leaves it to us
         if database.dialect == "postgresql":
             # Two programs that start together: the second waits, and finds the work done.
@@ -75,6 +81,8 @@ def upgrade(database: Database) -> None:
         command.upgrade(config, "head")
         if connection.execute(sa.select(_STORE.c.id)).first() is None:
             connection.execute(sa.insert(_STORE).values(id=new_id(), created_at=database.now(connection)))
+
+    database.write(work)
 
 
 def known_revisions() -> list[str]:

@@ -5,19 +5,23 @@ from datetime import timedelta
 
 import click
 
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
-_SPAN = re.compile(r"(\d{1,6})([smhdw])")
+from ...storage.durations import read_duration
+
+_LONGEST = timedelta(days=36_525)
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%|(0?\.\d{1,9}|1(?:\.0*)?)")
 
 
 def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> timedelta | None:
-    """Return a span of time such as 7d, 12h or 0s; none when nothing was said."""
+    """Return a span of time such as 7d, 1d12h or 0s; none when nothing was said."""
     if value is None:
         return None
-    found = _SPAN.fullmatch(value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no span of time; write a number and s, m, h, d or w, such as 7d")
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    try:
+        found = read_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if found > _LONGEST:
+        raise click.BadParameter(f"{value!r} is longer than 100 years")
+    return found
 
 
 def share(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
