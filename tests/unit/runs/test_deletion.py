@@ -403,7 +403,6 @@ def test_database_erases_no_run_that_is_not_deleted_and_deletes_none_that_is_und
         refuse(world, run_id, values, message)
 
 
-@on_both
 def test_sqlite_guards_every_column_of_a_run_that_has_ended(world):
     """Postgres compares whole rows; a migration that adds a column makes this trigger anew."""
     query = sa.text("SELECT sql FROM sqlite_master WHERE name = 'run_is_final'")
@@ -413,6 +412,7 @@ def test_sqlite_guards_every_column_of_a_run_that_has_ended(world):
     assert {name for name in names if f'NEW."{name}" IS OLD."{name}"' not in marks} == {"deleted_at"}
 
 
+@on_both
 def test_acts_on_a_run_stay_recorded(world, deletions):
     run, _ = older_and_newer(world)
     deletions.delete(run.id)
