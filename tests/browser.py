@@ -2,24 +2,34 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 
 def submit_form(page: Any) -> None:
-    """Press Submit until the page asks Prefect for the flow run: a press before the form is ready does nothing."""
+    """Press Submit, and wait until Prefect has made the flow run."""
+    press(page, lambda: page.get_by_role("button", name="Submit").click())
+
+
+def press(page: Any, act: Callable[[], object]) -> None:
+    """Act until the page asks Prefect for a flow run, and see that it gets one: before a page is ready a press does
+    nothing.
+    """
     from playwright.sync_api import TimeoutError as NotAsked
 
     for _ in range(3):
         try:
-            with page.expect_request(lambda asked: asked.url.endswith("/create_flow_run"), timeout=15_000):
-                page.get_by_role("button", name="Submit").click()
+            with page.expect_request(lambda request: request.url.endswith("/create_flow_run"), timeout=15_000) as asked:
+                act()
         except NotAsked:
             continue
+        answer = asked.value.response()
+        assert answer is not None, "Prefect did not answer"
+        assert answer.ok, f"Prefect answered {answer.status} {answer.status_text}"
         return
-    raise AssertionError("the form was submitted three times, and no flow run was asked for")
+    raise AssertionError("three presses, and no flow run was asked for")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from freshline.runs import contents, store
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
 from freshline.runs.status import RunStatus
 from freshline.storage.parquet import to_pandas
-from tests.browser import submit_form
+from tests.browser import press, submit_form
 
 WAIT_S = 180.0
 
@@ -217,7 +217,7 @@ def next_run(main_job, key, known):
             assert len(new) == 1
             return main_job.embedded.queries.report(new[0].id)
         time.sleep(0.25)
-    raise AssertionError(f"no run of {key} has ended within {WAIT_S:.0f} s")
+    raise AssertionError(f"no run of {key} has ended within {WAIT_S:.0f} s; there are {[run.status for run in new]}")
 
 
 def known_runs(main_job, key):
@@ -228,7 +228,7 @@ def known_runs(main_job, key):
 def test_quick_run_on_ready_inputs_gives_one_manual_run_with_its_inputs(main_job, browser_page):
     key = "monitoring/alpha"
     before = known_runs(main_job, key)
-    click(browser_page, main_job, key, "Quick run")
+    press(browser_page, lambda: click(browser_page, main_job, key, "Quick run"))
     report = next_run(main_job, key, before)
     assert (report.run.type, report.run.status, report.run.trigger) == ("MonitoringRun", "completed", "manual")
     assert {read.key for read in report.inputs if read.depth == 1} == {

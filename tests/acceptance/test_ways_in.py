@@ -19,7 +19,7 @@ from freshline.runs.status import RunStatus
 from freshline.storage.errors import IdempotencyConflict
 from tests.acceptance.ways import WAIT_S
 from tests.acceptance.ways_project import SCHEDULE
-from tests.browser import submit_form
+from tests.browser import press, submit_form
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
 
@@ -118,7 +118,7 @@ def open_menu(page, ways, name, entry):
 
 @pytest.mark.browser
 def test_quick_run_clicked_gives_one_manual_run(ways, begun, browser_page):
-    open_menu(browser_page, ways, "quick", "Quick run")
+    press(browser_page, lambda: open_menu(browser_page, ways, "quick", "Quick run"))
     run = ways.ended(ways.the_new_run("quick").id)
     assert outline(run) == ("PipelineRun", "manual", None, "completed", "completed", 1, 0)
     assert (run.parent_id, run.retry_of) == (None, None)
