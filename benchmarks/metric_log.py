@@ -8,14 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from freshline.storage.database import Database
-
 from . import durability
 from .comparisons import Comparison, Kind
 from .environments import peer_process
 from .harness import OURS, PEER, Setting, Subject, Subjects, Work
 from .logged_runs import LoggedRuns, one_by_one
-from .servers import durable_postgres
+from .servers import postgres_with_ours
 
 VALUES = 50_000
 """In a round of ours."""
@@ -27,15 +25,11 @@ PEER_VALUES = 300
 def prepare(measure: Callable[[LoggedRuns], float], ask: str, setting: Setting) -> Iterator[Subjects]:
     """Start the server, and open a database for each."""
     with ExitStack() as exits:
-        server = exits.enter_context(durable_postgres())
-        database = Database(server.make_database("ours"))
-        exits.callback(database.dispose)
+        server, database = exits.enter_context(postgres_with_ours())
         runs = LoggedRuns.open(database, setting.directory)
         subjects = {OURS: Subject("run.log, a value a call", lambda: measure(runs), durability.of_database(database))}
         if setting.with_peers:
-            server.make_database("mlflow")
-            url = server.url("mlflow", driver="psycopg2")
-            peer = exits.enter_context(peer_process("mlflow", "metric_values", [url]))
+            peer = exits.enter_context(peer_process("mlflow", "metric_values", [server.mlflow_url()]))
             subjects[PEER] = Subject(
                 f"{peer.name}, log_metric", lambda: peer.measure(f"{ask} {PEER_VALUES}"), peer.durability
             )

@@ -7,15 +7,13 @@ lie ready; the peer gets them in calls of a thousand, the most that it takes.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from freshline.storage.database import Database
-
 from . import durability
 from .comparisons import Comparison, Kind
 from .environments import peer_process
 from .floors.metric_points import CopiedPoints
 from .harness import FLOOR, OURS, PEER, Setting, Subject, Subjects, Work
 from .logged_runs import LoggedRuns, wide
-from .servers import durable_postgres
+from .servers import postgres_with_ours
 
 NAMES = 100
 """Metrics in a step, which is one call of ours."""
@@ -26,9 +24,7 @@ STEPS = 1000
 def prepare(setting: Setting) -> Iterator[Subjects]:
     """Start the server, and open a database for each."""
     with ExitStack() as exits:
-        server = exits.enter_context(durable_postgres())
-        database = Database(server.make_database("ours"))
-        exits.callback(database.dispose)
+        server, database = exits.enter_context(postgres_with_ours())
         runs = LoggedRuns.open(database, setting.directory)
         server.make_database("floor")
         copied = CopiedPoints(server.conninfo("floor"))
@@ -46,9 +42,7 @@ def prepare(setting: Setting) -> Iterator[Subjects]:
             ),
         }
         if setting.with_peers:
-            server.make_database("mlflow")
-            url = server.url("mlflow", driver="psycopg2")
-            peer = exits.enter_context(peer_process("mlflow", "metric_values", [url]))
+            peer = exits.enter_context(peer_process("mlflow", "metric_values", [server.mlflow_url()]))
             ask = f"batches {NAMES} {STEPS}"
             subjects[PEER] = Subject(f"{peer.name}, log_batch", lambda: peer.measure(ask), peer.durability)
         yield subjects

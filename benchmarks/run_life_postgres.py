@@ -7,15 +7,13 @@ What ours does is in `lives`.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from freshline.storage.database import Database
-
 from . import durability
 from .comparisons import Comparison, Kind
 from .environments import peer_process
 from .floors.run_life import PostgresRuns
 from .harness import FLOOR, OURS, PEER, Setting, Subject, Subjects, Work
 from .lives import Lives
-from .servers import durable_postgres
+from .servers import postgres_with_ours
 
 RUNS = 50
 """Lives in a round of ours and of the peer."""
@@ -27,9 +25,7 @@ FLOOR_RUNS = 200
 def prepare(setting: Setting) -> Iterator[Subjects]:
     """Start the server, and open a database for each."""
     with ExitStack() as exits:
-        server = exits.enter_context(durable_postgres())
-        database = Database(server.make_database("ours"))
-        exits.callback(database.dispose)
+        server, database = exits.enter_context(postgres_with_ours())
         lives = Lives.open(database, setting.directory)
         server.make_database("floor")
         raw = PostgresRuns(server.conninfo("floor"))
@@ -45,9 +41,7 @@ def prepare(setting: Setting) -> Iterator[Subjects]:
             ),
         }
         if setting.with_peers:
-            server.make_database("mlflow")
-            url = server.url("mlflow", driver="psycopg2")
-            peer = exits.enter_context(peer_process("mlflow", "run_life", [url, str(RUNS)]))
+            peer = exits.enter_context(peer_process("mlflow", "run_life", [server.mlflow_url(), str(RUNS)]))
             subjects[PEER] = Subject(peer.name, peer.measure, peer.durability)
         yield subjects
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from freshline.storage.database import Database
 from tests.postgres import running_postgres
 
 _DRIVER = "psycopg"
@@ -33,9 +34,25 @@ class Postgres:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
+    def mlflow_url(self) -> str:
+        """Make an empty database for MLflow; return its URL with the driver that MLflow has."""
+        self.make_database("mlflow")
+        return self.url("mlflow", driver="psycopg2")
+
 
 @contextmanager
 def durable_postgres() -> Iterator[Postgres]:
     """Run a Postgres with its own defaults, fsync on; everything is removed when the block ends."""
     with running_postgres(durable=True) as root:
         yield Postgres(root)
+
+
+@contextmanager
+def postgres_with_ours() -> Iterator[tuple[Postgres, Database]]:
+    """Run such a server with an empty database `ours`, which is open."""
+    with durable_postgres() as server:
+        database = Database(server.make_database("ours"))
+        try:
+            yield server, database
+        finally:
+            database.dispose()

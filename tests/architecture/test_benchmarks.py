@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from benchmarks import flow_overhead, run_life_postgres, run_life_sqlite, submit_postgres
+from benchmarks import flow_overhead, run_life_postgres, run_life_sqlite, servers, submit_postgres
 from benchmarks.__main__ import asked
 from benchmarks.comparisons import Comparison, Kind, Measurement
 from benchmarks.harness import FLOOR, OURS, PEER, Subject, Work, keep, measure
@@ -241,7 +241,7 @@ def test_run_life_on_sqlite_leaves_completed_runs_with_the_settings_that_ship(tm
 def kept_servers(monkeypatch):
     """What a look at the databases found, taken just before a work's server ends: list of functions to be called."""
     looks, found = [], []
-    start = run_life_postgres.durable_postgres
+    start = servers.durable_postgres
 
     @contextmanager
     def watched():
@@ -249,8 +249,8 @@ def kept_servers(monkeypatch):
             yield server
             found.extend(look(server) for look in looks)
 
-    for work in (run_life_postgres, submit_postgres):
-        monkeypatch.setattr(work, "durable_postgres", watched)
+    for module in (servers, submit_postgres):
+        monkeypatch.setattr(module, "durable_postgres", watched)
     return looks, found
 
 
