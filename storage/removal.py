@@ -4,24 +4,21 @@ A mark makes an artifact unreadable and can be taken away again as long as its o
 garbage collection finds that nothing needs the objects. Works in the caller's transaction, and touches no object.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from .models import Artifact, ArtifactObject, StoredObject
+from .parts import in_parts
 from .words import Removal
-
-T = TypeVar("T")
 
 _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _LINK = ArtifactObject.__table__  # type: ignore[attr-defined]
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
-_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def forget(connection: Connection, owner_id: UUID) -> int:
 def with_data(connection: Connection, owner_ids: Iterable[UUID]) -> dict[UUID, int]:
     """Return, of these owners, those that have artifacts with objects of ours: owner -> bytes, shared ones included."""
     found: dict[UUID, int] = {}
-    for part in _parts(sorted(owner_ids)):
+    for part in in_parts(sorted(owner_ids)):
         linked = sa.exists().where(_LINK.c.artifact_id == _ARTIFACT.c.id)
         query = (
             sa.select(_ARTIFACT.c.owner_id, sa.func.sum(_ARTIFACT.c.size_bytes).label("size_bytes"))
@@ -81,7 +78,7 @@ def weigh(connection: Connection, owner_ids: Iterable[UUID]) -> Weight:
     links: dict[str, int] = {}
     sizes: dict[str, int] = {}
     artifacts = set()
-    for part in _parts(sorted(owner_ids)):
+    for part in in_parts(sorted(owner_ids)):
         query = (
             sa.select(_ARTIFACT.c.id, _LINK.c.object_name, _OBJECT.c.size_bytes)
             .join(_LINK, _LINK.c.artifact_id == _ARTIFACT.c.id)
@@ -93,13 +90,8 @@ def weigh(connection: Connection, owner_ids: Iterable[UUID]) -> Weight:
             links[row.object_name] = links.get(row.object_name, 0) + 1
             sizes[row.object_name] = row.size_bytes
     needed: dict[str, int] = {}
-    for names in _parts(sorted(links)):
+    for names in in_parts(sorted(links)):
         query = sa.select(_LINK.c.object_name, sa.func.count().label("links")).where(_LINK.c.object_name.in_(names))
         needed |= {row.object_name: row.links for row in connection.execute(query.group_by(_LINK.c.object_name))}
     freed = sum(size for name, size in sizes.items() if needed[name] == links[name])
     return Weight(len(artifacts), sum(sizes.values()), freed)
-
-
-def _parts(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]

@@ -23,6 +23,7 @@ from ...storage import faults, removal
 from ...storage.database import Database
 from ...storage.errors import Conflict, InvalidInput, NotFound
 from ...storage.ids import parse_run_id, show_run_id
+from ...storage.parts import in_parts
 from ...storage.words import Removal
 from ..curation import said
 from ..ending import release_waiting
@@ -97,10 +98,9 @@ class Deletions:
         """
         actor, reason = said(actor, "actor", required=True), said(reason, "reason")
         wanted = self._selected(selection.check())
-        parts = [wanted[start : start + _BATCH] for start in range(0, len(wanted), _BATCH)]
         gone: list[Doomed] = []
         refused: list[Refused] = []
-        for part in parts:
+        for part in in_parts(wanted, _BATCH):
             faults.reach("delete.batch")
 
             work = partial(self._delete, wanted=part, reason=reason, actor=actor, dry_run=dry_run, before=gone)

@@ -21,6 +21,7 @@ from ...lineage.models import Deployment, Version
 from ...storage import removal
 from ...storage.ids import show_run_id
 from ...storage.models import Artifact, ArtifactObject
+from ...storage.parts import in_parts
 from ..store import RUN
 from . import ties
 
@@ -28,7 +29,6 @@ _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _VERSION = Version.__table__  # type: ignore[attr-defined]
 _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _LINK = ArtifactObject.__table__  # type: ignore[attr-defined]
-_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,7 @@ def _named(connection: Connection, going: Mapping[UUID, Holding], versions: Mapp
     """Return which of these the graph itself keeps, and why."""
     found: dict[UUID, str] = {}
     published = [(run_id, versions[run_id]) for run_id in going if run_id in versions]
-    for start in range(0, len(published), _BATCH):
-        part = published[start : start + _BATCH]
+    for part in in_parts(published):
         keeps = versions_removed.keeps(connection, [version for _, version in part])
         found |= {run_id: ties.shown(keeps[version.id]) for run_id, version in part if version.id in keeps}
     return found

@@ -18,6 +18,7 @@ from ...lineage import removal as versions_removed
 from ...storage import faults, removal
 from ...storage.database import Database
 from ...storage.faults import Guard
+from ...storage.parts import in_parts
 from ...storage.words import Removal
 from ..store import RUN
 from . import ties
@@ -69,8 +70,7 @@ class Retention:
         planned = planned or self.plan()
         removed: list[Holding] = []
         spared: list[Holding] = []
-        for start in range(0, len(planned.removed), _BATCH):
-            part = planned.removed[start : start + _BATCH]
+        for part in in_parts(planned.removed, _BATCH):
             faults.reach("retention.batch")
             done = self.database.write(partial(self._remove, part))
             faults.reach("retention.committed")

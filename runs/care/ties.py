@@ -3,7 +3,7 @@
 All SQL for that question, alike for a deletion and for retention. Every function works in the caller's transaction.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from ...lineage.models import Deployment, Version, VersionInput
 from ...storage.ids import show_run_id
 from ...storage.models import Artifact
+from ...storage.parts import in_parts
 from ...storage.words import Removal
 from ..models import RunInput
 from ..store import RUN
@@ -23,7 +24,6 @@ _READ = VersionInput.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _INPUT = RunInput.__table__  # type: ignore[attr-defined]
-_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def ties_of(
     """
     by_version = {version.id: run_id for run_id, version in runs.items() if version is not None}
     found: dict[UUID, list[Tie]] = {}
-    for part in _parts(sorted(by_version)):
+    for part in in_parts(sorted(by_version)):
         for row in connection.execute(_readers(part, with_deleted=for_retention)):
             is_deleted = row.removal == Removal.DELETION
             reader = f"{row.key}@v{row.number}" + (", which is deleted and can be restored," if is_deleted else "")
@@ -75,7 +75,7 @@ def ties_of(
         for row in connection.execute(_without_version(part)) if for_retention else ():
             tie = Tie(row.id, f"{show_run_id(row.id)} of {row.key}, which is {row.status}, had it before it")
             found.setdefault(by_version[row.version_id], []).append(tie)
-    for part in _parts(sorted(runs)):
+    for part in in_parts(sorted(runs)):
         for row in connection.execute(_replays(part)):
             tie = Tie(
                 row.id,
@@ -156,11 +156,6 @@ def _replays(run_ids: Sequence[UUID]) -> sa.Select[Any]:
         .where(RUN.c.replay_of.in_(run_ids), RUN.c.deleted_at.is_(None))
         .order_by(RUN.c.id)
     )
-
-
-def _parts(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]
 
 
 def shown(sentences: Iterable[str], *, most: int = 5) -> str:

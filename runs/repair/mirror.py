@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ...deployments.gateway import Gateway, TaskRunFacts
 from ...storage.database import Database
+from ...storage.parts import in_parts
 from .. import steps
 
 _BATCH = 200
@@ -43,9 +44,7 @@ class Mirror:
             # What ended while nobody looked is looked at now.
             since = now - _LOOK_BACK if self._looked_at is None else max(now - _LOOK_BACK, self._looked_at - _LATE)
             flow_runs = steps.flow_runs_to_mirror(connection, since=since)
-        changed = sum(
-            self._mirror(flow_runs[start : start + _BATCH], now=now) for start in range(0, len(flow_runs), _BATCH)
-        )
+        changed = sum(self._mirror(part, now=now) for part in in_parts(flow_runs, _BATCH))
         self._looked_at = now
         return changed
 
