@@ -76,8 +76,8 @@ def preview(database: Database, store: ObjectStore, *, grace: timedelta) -> Prev
         before = database.now(connection) - grace
         is_open = _OBJECT.c.swept_at.is_(None)
         count = sa.select(sa.func.count()).select_from(_OBJECT)
-        new = count.where(_OBJECT.c.condemned_at.is_(None), is_open, ~_is_needed(_OBJECT))
-        waiting = count.where(_OBJECT.c.condemned_at > before, is_open, ~_is_needed(_OBJECT))
+        new = count.where(_OBJECT.c.condemned_at.is_(None), is_open, ~is_needed(_OBJECT))
+        waiting = count.where(_OBJECT.c.condemned_at > before, is_open, ~is_needed(_OBJECT))
         return Preview(
             unknown,
             connection.execute(new).scalar_one(),
@@ -115,12 +115,12 @@ def condemn(connection: Connection, now: datetime) -> int:
     """
     connection.execute(
         sa.update(_OBJECT)
-        .where(_OBJECT.c.condemned_at.is_not(None), _OBJECT.c.swept_at.is_(None), _is_needed(_OBJECT))
+        .where(_OBJECT.c.condemned_at.is_not(None), _OBJECT.c.swept_at.is_(None), is_needed(_OBJECT))
         .values(condemned_at=None)
     )
     condemned = connection.execute(
         sa.update(_OBJECT)
-        .where(_OBJECT.c.condemned_at.is_(None), _OBJECT.c.swept_at.is_(None), ~_is_needed(_OBJECT))
+        .where(_OBJECT.c.condemned_at.is_(None), _OBJECT.c.swept_at.is_(None), ~is_needed(_OBJECT))
         .values(condemned_at=now)
     )
     return condemned.rowcount
@@ -171,7 +171,7 @@ def _decide(database: Database, grace: timedelta, connection: Connection) -> Seq
 
 
 def _is_due(objects: sa.FromClause, now: datetime, grace: timedelta) -> sa.ColumnElement[bool]:
-    is_free = ~_is_needed(objects) if faults.is_on(Guard.SWEEP_NEED) else sa.true()
+    is_free = ~is_needed(objects) if faults.is_on(Guard.SWEEP_NEED) else sa.true()
     undecided = sa.and_(objects.c.swept_at.is_(None), objects.c.condemned_at <= now - grace, is_free)
     # Decided by a sweep that has been silent for so long that it died: a living one would delete what is written anew.
     abandoned = sa.and_(objects.c.swept_at <= now - max(grace, _LEAST), objects.c.deleted_at.is_(None))
@@ -191,7 +191,7 @@ def _record_deleted(database: Database, names: Sequence[str], connection: Connec
 def _forget(database: Database, grace: timedelta, connection: Connection) -> datetime:
     now = database.now(connection)
     is_old = _OBJECT.c.deleted_at <= now - max(grace, _LEAST)
-    connection.execute(sa.delete(_OBJECT).where(is_old, ~_is_needed(_OBJECT)))
+    connection.execute(sa.delete(_OBJECT).where(is_old, ~is_needed(_OBJECT)))
     return now - grace
 
 
@@ -212,5 +212,6 @@ def _insert_unknown(database: Database, found: Sequence[ListedObject], connectio
     return len(connection.execute(inserted).all())
 
 
-def _is_needed(objects: sa.FromClause) -> sa.ColumnElement[bool]:
+def is_needed(objects: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition that an artifact needs the object."""
     return sa.exists().where(_LINK.c.object_name == objects.c.name)

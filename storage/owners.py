@@ -9,15 +9,15 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from . import gc
 from .errors import Conflict
 from .filesystem import ObjectStore
-from .models import ArtifactObject, StoredObject
+from .models import StoredObject
 
 MARKS = "stores/"
 """Prefix of the marks, each named by the id of a store."""
 
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
-_LINK = ArtifactObject.__table__  # type: ignore[attr-defined]
 _LOOKED_FOR = 5
 
 
@@ -52,8 +52,7 @@ def check_sole_owner(objects: ObjectStore, store_id: UUID) -> None:
 
 def newest_needed(connection: Connection) -> list[str]:
     """Return the names of a few objects that artifacts have needed last."""
-    is_needed = sa.exists().where(_LINK.c.object_name == _OBJECT.c.name)
-    query = sa.select(_OBJECT.c.name).where(is_needed, _OBJECT.c.swept_at.is_(None))
+    query = sa.select(_OBJECT.c.name).where(gc.is_needed(_OBJECT), _OBJECT.c.swept_at.is_(None))
     return list(connection.execute(query.order_by(_OBJECT.c.created_at.desc()).limit(_LOOKED_FOR)).scalars())
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from ...lineage import questions
 from ...lineage.models import Deployment, Version
-from ...storage import verification
+from ...storage import gc, verification
 from ...storage.artifacts import ArtifactRecord, artifacts_of
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
@@ -158,7 +158,7 @@ class Verifier:
             ArtifactError: the object store does not answer; what was verified until then is recorded.
         """
         how = (how or How()).check()
-        needed = sa.and_(_OBJECT.c.swept_at.is_(None), sa.exists().where(_LINK.c.object_name == _OBJECT.c.name))
+        needed = sa.and_(_OBJECT.c.swept_at.is_(None), gc.is_needed(_OBJECT))
         with self.database.read() as connection:
             count = sa.select(sa.func.count()).select_from(_OBJECT).where(needed)
             if after is not None:
