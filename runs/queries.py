@@ -267,12 +267,5 @@ class Queries:
         return questions.version_named(connection, reference, tenant_id=self.tenant_id)
 
     def _run(self, connection: Connection, run_id: UUID | str) -> Row[Any]:
-        """Return the row of a run of this tenant.
-
-        Raises:
-            NotFound: there is none; the message has the ids of others that look like it.
-            RunDeleted: it was deleted; the message says by whom and why.
-        """
-        row = store.named_run(connection, run_id, tenant_id=self.tenant_id)
-        acts.refuse_deleted(connection, row)
-        return row
+        """Return the row of a run of this tenant; errors as `acts.readable_run`."""
+        return acts.readable_run(connection, run_id, tenant_id=self.tenant_id)

@@ -74,8 +74,7 @@ def resolve(
 
 
 def _of_run(connection: Connection, reference: str | UUID, objects: ObjectStore, *, tenant_id: str) -> Resolved:
-    run = store.named_run(connection, run_named(reference), tenant_id=tenant_id)
-    acts.refuse_deleted(connection, run)
+    run = acts.readable_run(connection, run_named(reference), tenant_id=tenant_id)
     name = show_run_id(run.id)
     if not RunStatus(run.status).is_terminal:
         raise Conflict(f"{name} is {run.status}: what it writes can be read when it has ended")

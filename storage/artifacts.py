@@ -26,6 +26,10 @@ TABLE_MEDIA_TYPE = "application/vnd.apache.parquet"
 _ARTIFACT = Artifact.__table__  # type: ignore[attr-defined]
 _ARTIFACT_OBJECT = ArtifactObject.__table__  # type: ignore[attr-defined]
 _OBJECT = StoredObject.__table__  # type: ignore[attr-defined]
+_READ = (
+    *(_ARTIFACT.c.name, _ARTIFACT.c.kind, _ARTIFACT.c.digest, _ARTIFACT.c.publish, _ARTIFACT.c.stored_json),
+    *(_ARTIFACT.c.removed_at, _ARTIFACT.c.removed_reason),
+)
 _MAX_NAME = 250
 _RECORDS: dict[str, type[StoredTable] | type[StoredFile] | type[StoredFolder]] = {
     ArtifactKind.TABLE: StoredTable,
@@ -219,22 +223,25 @@ def replace_artifacts(
 
 def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]:
     """Return the artifacts of an owner, by name."""
-    columns = (_ARTIFACT.c.name, _ARTIFACT.c.kind, _ARTIFACT.c.digest, _ARTIFACT.c.publish, _ARTIFACT.c.stored_json)
-    query = (
-        sa.select(*columns, _ARTIFACT.c.removed_at, _ARTIFACT.c.removed_reason)
-        .where(_ARTIFACT.c.owner_id == owner_id)
-        .order_by(_ARTIFACT.c.name)
+    query = sa.select(*_READ).where(_ARTIFACT.c.owner_id == owner_id).order_by(_ARTIFACT.c.name)
+    return [_record_of(row) for row in connection.execute(query)]
+
+
+def artifact_of(connection: Connection, owner_id: UUID, name: str) -> ArtifactRecord | None:
+    """Return the artifact of that name, if the owner has one."""
+    query = sa.select(*_READ).where(_ARTIFACT.c.owner_id == owner_id, _ARTIFACT.c.name == name)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _record_of(row)
+
+
+def _record_of(row: sa.Row[Any]) -> ArtifactRecord:
+    return ArtifactRecord(
+        name=row.name,
+        stored=_RECORDS[row.kind].from_json(row.stored_json),
+        digest=row.digest,
+        publish=row.publish,
+        removed_reason=row.removed_reason if row.removed_at is not None else None,
     )
-    return [
-        ArtifactRecord(
-            name=row.name,
-            stored=_RECORDS[row.kind].from_json(row.stored_json),
-            digest=row.digest,
-            publish=row.publish,
-            removed_reason=row.removed_reason if row.removed_at is not None else None,
-        )
-        for row in connection.execute(query)
-    ]
 
 
 def _take_up(connection: Connection, objects: list[dict[str, Any]], *, now: datetime, since: datetime | None) -> None:

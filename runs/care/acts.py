@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Row
 
 from ...storage.errors import RunDeleted
 from ...storage.ids import show_run_id
+from .. import store
 from .models import RunAct
 
 _ACT = RunAct.__table__  # type: ignore[attr-defined]
@@ -61,6 +62,18 @@ def acts_of(connection: Connection, run_id: UUID) -> list[Act]:
     """Return what was done to a run, the first act first."""
     rows = connection.execute(sa.select(_ACT).where(_ACT.c.run_id == run_id).order_by(_ACT.c.number))
     return [Act(row.number, RunActKind(row.kind), row.actor, row.reason, row.facts, row.at) for row in rows]
+
+
+def readable_run(connection: Connection, run_id: UUID | str, *, tenant_id: str) -> Row[Any]:
+    """Return the run that somebody asks for by its id.
+
+    Raises:
+        NotFound: the tenant has none; the message has the ids of others that look like it.
+        RunDeleted: it was deleted; the message says by whom and why.
+    """
+    row = store.named_run(connection, run_id, tenant_id=tenant_id)
+    refuse_deleted(connection, row)
+    return row
 
 
 def refuse_deleted(connection: Connection, run: Row[Any]) -> None:

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from sqlalchemy.engine import Connection, Row
 
-from ...storage.artifacts import ArtifactRecord, artifacts_of
+from ...storage.artifacts import ArtifactRecord, artifact_of
 from ...storage.database import Database
 from ...storage.errors import NotFound
 from ...storage.filesystem import ObjectStore
 from ...storage.ids import show_run_id
 from ...storage.stored import StoredTable
-from .. import contents, store
+from .. import contents
 from ..care import acts
 from ..contents import metric_value
 from ..status import RunStatus
@@ -78,7 +78,7 @@ class SeriesReader:
             RunDeleted: it was deleted; the message says by whom and why.
         """
         with self.database.read() as connection:
-            run = self._run(connection, run_id)
+            run = acts.readable_run(connection, run_id, tenant_id=self.tenant_id)
             rows = contents.metrics_of(connection, [run.id])
             num_points = sent.count_points(connection, run.id)
             record = _record_of(connection, run.id)
@@ -148,7 +148,7 @@ class SeriesReader:
             sleep(_POLL_S)
 
     def _find(self, connection: Connection, run_id: UUID | str, *, after: dict[int, int] | None = None) -> _Found:
-        run = self._run(connection, run_id)
+        run = acts.readable_run(connection, run_id, tenant_id=self.tenant_id)
         table = _table_of(connection, run.id)
         chunks = sent.chunks_of_run(connection, run.id, after=None if table is not None else after)
         return _Found(run, table, list(chunks))
@@ -167,11 +167,6 @@ class SeriesReader:
             parts.insert(0, table.cast(schema()))
         return _joined(parts)
 
-    def _run(self, connection: Connection, run_id: UUID | str) -> Row[Any]:
-        row = store.named_run(connection, run_id, tenant_id=self.tenant_id)
-        acts.refuse_deleted(connection, row)
-        return row
-
 
 def _table_of(connection: Connection, run_id: UUID) -> StoredTable | None:
     found = _record_of(connection, run_id)
@@ -179,7 +174,7 @@ def _table_of(connection: Connection, run_id: UUID) -> StoredTable | None:
 
 
 def _record_of(connection: Connection, run_id: UUID) -> ArtifactRecord | None:
-    return next((one for one in artifacts_of(connection, run_id) if one.name == SERIES), None)
+    return artifact_of(connection, run_id, SERIES)
 
 
 def _from(chunk: SentChunk, first: int) -> "pa.Table":
