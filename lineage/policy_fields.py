@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import PlainValidator
 
-from ..storage.durations import read_duration
+from ..storage.durations import LONGEST, read_duration
 from ..storage.errors import nearest_names
 from .occurrences import instant_of
 
@@ -20,7 +20,6 @@ _CLOCK = re.compile(r"(\d\d?):(\d\d)")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAYS_OF_LONGEST_MONTH = 31
 _LAST = "last"
-_MOST_DAYS = 36_525
 _MOST_LAG = timedelta(days=366)
 _MOST_LISTED = 1000
 _DAY = timedelta(days=1)
@@ -39,7 +38,7 @@ def _duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     found = read_duration(value)
-    if found > timedelta(days=_MOST_DAYS):
+    if found > LONGEST:
         raise ValueError(f"{value!r} is longer than 100 years; leave the policy out if the version holds for good")
     return found
 

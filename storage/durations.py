@@ -3,6 +3,9 @@
 import re
 from datetime import timedelta
 
+LONGEST = timedelta(days=36_525)
+"""100 years: whoever writes more means something else."""
+
 _WRITTEN = re.compile(r"(?:(\d+)w)?\s*(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?", re.IGNORECASE)
 _UNITS = (
     ("w", timedelta(weeks=1)),

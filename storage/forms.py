@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset
 
 from . import parquet
-from .errors import InvalidInput, MissingExtra, NotFound
+from .errors import InvalidInput, MissingExtra
 from .filesystem import ObjectStore
 from .fragments import reading
 from .parquet import Where
@@ -72,9 +72,7 @@ def read_batches(
     page's checksum when it is read; damage found then is an `ObjectCorrupt` out of the stream. Errors otherwise as
     `parquet.read_table`.
     """
-    for name in columns or ():
-        if name not in stored.columns:
-            raise NotFound("column", name, known=stored.columns)
+    parquet.check_columns(stored, columns or ())
     dataset = parquet.scan(objects, stored, where=where, until=until)
     scanner = _scanner(dataset, columns)
 

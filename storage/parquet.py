@@ -182,13 +182,22 @@ def index_columns(stored: StoredTable) -> tuple[str, ...]:
     return tuple(name for name in notes.get("index_columns", ()) if isinstance(name, str))
 
 
+def check_columns(stored: StoredTable, names: Sequence[str]) -> None:
+    """Refuse names that are no columns of the table.
+
+    Raises:
+        NotFound: the message has the nearest names.
+    """
+    for name in names:
+        if name not in stored.columns:
+            raise NotFound("column", name, known=stored.columns)
+
+
 def _projected(stored: StoredTable, columns: Sequence[str] | None) -> pa.Schema:
     schema = stored.to_arrow_schema()
     if columns is None:
         return schema
-    for name in columns:
-        if name not in stored.columns:
-            raise NotFound("column", name, known=stored.columns)
+    check_columns(stored, columns)
     return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
 
 

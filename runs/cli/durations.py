@@ -5,9 +5,8 @@ from datetime import timedelta
 
 import click
 
-from ...storage.durations import read_duration
+from ...storage.durations import LONGEST, read_duration
 
-_LONGEST = timedelta(days=36_525)
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%|(0?\.\d{1,9}|1(?:\.0*)?)")
 
 
@@ -19,7 +18,7 @@ def span(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tim
         found = read_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if found > _LONGEST:
+    if found > LONGEST:
         raise click.BadParameter(f"{value!r} is longer than 100 years")
     return found
 
