@@ -109,9 +109,7 @@ class OnSqlite(Compiled):
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it and return its rows."""
-        cursor = self._execute(connection, parameters)
-        rows = cursor.fetchall()
-        return self._made(rows, (about[1] for about in cursor.description)) if rows else []
+        return self._read(self._execute(connection, parameters))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it and return how many rows it changed."""
@@ -125,9 +123,7 @@ class OnSqlite(Compiled):
     def ask(self, connection: Connection, parameters: Mapping[str, Any]) -> "Answer":
         """Run it; its answer is there."""
         cursor = self._execute(connection, parameters)
-        rows = cursor.fetchall()
-        made = self._made(rows, (about[1] for about in cursor.description)) if rows else []
-        return Answer(None, connection, made, cursor.rowcount)
+        return Answer(None, connection, self._read(cursor), cursor.rowcount)
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each set of parameters."""
@@ -136,6 +132,10 @@ class OnSqlite(Compiled):
             raw.executemany(self.text, [self._bound(row) for row in rows])
         except Exception as error:
             raise translated(error, connection, self.text) from error
+
+    def _read(self, cursor: Any) -> list[Any]:
+        rows = cursor.fetchall()
+        return self._made(rows, (about[1] for about in cursor.description)) if rows else []
 
     def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
         raw: Any = connection.connection.driver_connection

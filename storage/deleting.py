@@ -47,8 +47,14 @@ def delete_rows(store: ObjectStore, base: StoredTable, where: Where) -> StoredTa
     logical, fragments = revision.result(), tuple(revision.fragments)
     if logical.rows == base.rows:
         return base
-    kept = replace(base, digest=logical.sha256, blocks=logical.blocks, rows=logical.rows, fragments=fragments)
-    kept = replace(kept, size_bytes=sum(fragment.size_bytes for fragment in fragments))
+    kept = replace(
+        base,
+        digest=logical.sha256,
+        blocks=logical.blocks,
+        rows=logical.rows,
+        fragments=fragments,
+        size_bytes=sum(fragment.size_bytes for fragment in fragments),
+    )
     return with_data_dates(store, kept, plain)
 
 

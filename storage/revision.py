@@ -39,11 +39,6 @@ class Revision:
         self._passed = self._digested = 0
         """Rows of the base that lie behind, and how many of them the digest has seen."""
 
-    @property
-    def position(self) -> int:
-        """Number of the next fragment of the base."""
-        return self._next
-
     def keep(self, until: int) -> None:
         """Share the fragments of the base up to this number, not included."""
         for fragment in self._taken(until):
