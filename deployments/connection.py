@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings
+from prefect.utilities.urls import url_for
 from pydantic import ValidationError
 
 from ..storage.errors import PrefectError
@@ -55,6 +57,11 @@ def open_client(api_url: str | None) -> tuple[SyncPrefectClient, SettingsContext
         )
         client.__enter__()
     return client, frozen
+
+
+def flow_run_page(flow_run_id: UUID) -> str | None:
+    """Return the address of a flow run in Prefect's page; none when the settings name no server."""
+    return url_for("flow-run", obj_id=flow_run_id) or None
 
 
 def ask(path: str, *, api_url: str | None = None, names: Mapping[str, str] | None = None, **parameters: Any) -> Any:

@@ -4,6 +4,7 @@ import threading
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from ..deployments.gateway import Execution, Gateway
 from ..storage.database import Database
@@ -40,6 +41,14 @@ class Freshline:
     def service(self) -> RunExecutionService:
         """The service that creates and ends runs."""
         return RunExecutionService(self.database, tenant_id=self.settings.tenant_id)
+
+    def flow_run_page(self, flow_run_id: UUID | None) -> str | None:
+        """Return the address of a flow run in Prefect's page; none when there is no flow run, or no server is named."""
+        if flow_run_id is None:
+            return None
+        from ..deployments.connection import flow_run_page
+
+        return flow_run_page(flow_run_id)
 
     def gateway(self) -> Gateway:
         """Return a client of the Prefect server that the environment names."""

@@ -12,7 +12,7 @@ from functools import cache, partialmethod
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from ..storage import faults
 from ..storage.database import Database
@@ -27,10 +27,19 @@ from .logs import run_event
 from .models import Run
 from .record import as_run
 from .status import RunStatus, StopReason
-from .submission import Submission, record
+from .submission import Recorded, Submission, record
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run that was asked for."""
+
+    run: Run
+    is_new: bool
+    """False: the run came with its key before, and nothing happened."""
 
 
 @dataclass(frozen=True)
@@ -94,21 +103,25 @@ class RunExecutionService:
         Raises:
             InvalidInput: there are more than 1,000, or one of them cannot be recorded; nothing was.
         """
+        return [one.run for one in self.submit_all(submissions)]
+
+    def submit_all(self, submissions: Sequence[Submission]) -> list[Submitted]:
+        """Do as `submit_many` does, and say of each run whether it is new or came with its key before."""
         _check_count(len(submissions))
         faults.reach("submit.begin")
 
-        def work(connection: Connection) -> list[Row[Any]]:
+        def work(connection: Connection) -> list[Recorded]:
             clock = cache(lambda: self.database.now(connection))  # one moment for all, once the first answer is there
             rows = [record(connection, one, tenant_id=self.tenant_id, clock=clock) for one in submissions]
             faults.reach("submit.before_commit")
             return rows
 
-        rows = self.database.write(work)
+        recorded = self.database.write(work)
         faults.reach("submit.committed")
-        for one, row in zip(submissions, rows, strict=True):
-            message = f"submitted {one.deployment}"
-            run_event(_LOGGER, message, run=row, actor=one.actor, deployment=one.deployment)
-        return [as_run(row) for row in rows]
+        for asked, done in zip(submissions, recorded, strict=True):
+            message = f"submitted {asked.deployment}"
+            run_event(_LOGGER, message, run=done.row, actor=asked.actor, deployment=asked.deployment)
+        return [Submitted(as_run(done.row), done.is_new) for done in recorded]
 
     submit_pipeline_run = partialmethod(submit, kind=DeploymentKind.REFRESH)
     submit_experiment_run = partialmethod(submit, kind=DeploymentKind.PREVIEW)

@@ -14,7 +14,6 @@ from sqlalchemy.engine import Connection, Row
 from ..lineage import registry
 from ..storage import faults
 from ..storage.errors import InvalidInput
-from ..storage.ids import parse_run_id
 from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
 from . import admission, creation, details, outbox, store
 from .details import Detail
@@ -78,10 +77,19 @@ class Submission:
         )
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """The run that a submission has."""
+
+    row: Row[Any]
+    is_new: bool
+    """False: the key was known, and nothing happened."""
+
+
 def record(
     connection: Connection, submission: Submission, *, tenant_id: str, clock: Callable[[], datetime]
-) -> Row[Any]:
-    """Record a run and have it dispatched if the gate lets it start; return its row, or that of the same key.
+) -> Recorded:
+    """Record a run and have it dispatched if the gate lets it start; return it, or that of the same key.
 
     `clock` gives the database's time.
 
@@ -101,7 +109,7 @@ def record(
         because=submission.because,
         idempotency_key=submission.idempotency_key,
         background=submission.background,
-        parent_id=_parent(connection, submission),
+        parent_id=_parent(connection, submission, tenant_id),
     )
     now = clock()
     # As it is stored: a default of the deployment's is resolved once.
@@ -120,12 +128,12 @@ def record(
         now=now,
     )
     if created is None:
-        return _same_request(connection, submission, request, tenant_id)
+        return Recorded(_same_request(connection, submission, request, tenant_id), is_new=False)
     faults.reach("submit.inserted")
     admitted = admission.carry_out(connection, created, target, decision, resolved, now=now)
     if admitted.status == RunStatus.PENDING:
         outbox.dispatch(connection, admitted, now=now)
-    return admitted
+    return Recorded(admitted, is_new=True)
 
 
 def target_of(connection: Connection, submission: Submission, *, tenant_id: str) -> Row[Any]:
@@ -150,10 +158,10 @@ def target_of(connection: Connection, submission: Submission, *, tenant_id: str)
     return target
 
 
-def _parent(connection: Connection, submission: Submission) -> UUID | None:
+def _parent(connection: Connection, submission: Submission, tenant_id: str) -> UUID | None:
     if submission.parent is None:
         return None
-    parent: UUID = store.get_run(connection, parse_run_id(submission.parent)).id
+    parent: UUID = store.named_run(connection, submission.parent, tenant_id=tenant_id).id
     return parent
 
 

@@ -227,6 +227,12 @@ def artifacts_of(connection: Connection, owner_id: UUID) -> list[ArtifactRecord]
     return [_record_of(row) for row in connection.execute(query)]
 
 
+def artifacts_by_id(connection: Connection, owner_id: UUID) -> dict[UUID, ArtifactRecord]:
+    """Return the artifacts of an owner under their own ids, by name."""
+    query = sa.select(_ARTIFACT.c.id, *_READ).where(_ARTIFACT.c.owner_id == owner_id).order_by(_ARTIFACT.c.name)
+    return {row.id: _record_of(row) for row in connection.execute(query)}
+
+
 def artifact_of(connection: Connection, owner_id: UUID, name: str) -> ArtifactRecord | None:
     """Return the artifact of that name, if the owner has one."""
     query = sa.select(*_READ).where(_ARTIFACT.c.owner_id == owner_id, _ARTIFACT.c.name == name)

@@ -95,6 +95,15 @@ class Settings(BaseSettings):
     log_format: str = Field(default="text", pattern="^(text|json)$")
     """How `freshline up` and `freshline reconcile` log: text, or json with one object a line."""
 
+    api_port: int = Field(default=4280, ge=0, le=65535)
+    """Where `freshline up` and `serve` answer: the REST API and the page; 0: any port that is free."""
+
+    api_token: SecretStr | None = None
+    """What a caller of the API must know; without it a token is made, in the file `api-token` of `home`."""
+
+    api_names: str | None = None
+    """Names, separated by commas, under which the API is asked besides `localhost`, such as that of a proxy."""
+
     sqlite_synchronous: str = Field(default="NORMAL", pattern="^(OFF|NORMAL|FULL|EXTRA)$")
     """SQLite's `PRAGMA synchronous`; NORMAL survives a crash of the process, FULL a loss of power too."""
 

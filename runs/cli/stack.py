@@ -14,9 +14,10 @@ from .output import console
 @click.option("--worker-limit", type=click.IntRange(1), help="How many flow runs at once.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Where it is kept; FRESHLINE_HOME by default.")
 def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
-    """Start everything on this machine: Prefect's server, a worker, dispatcher and reconciler. Ctrl-C ends it."""
+    """Start everything on this machine: Prefect, a worker, dispatcher, reconciler, API and page. Ctrl-C ends it."""
     from ...storage.settings import load_settings
     from .. import logs
+    from ..api.serving import Serving
     from ..embedded import embedded
 
     out = console()
@@ -28,8 +29,10 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
         embedded(
             home, port=port, worker_limit=worker_limit, stage=lambda name: status.update(f"starting: {name}")
         ) as stack,
+        Serving(stack.freshline) as serving,
     ):
         status.stop()
+        out.print(f"Page: {serving.page_url}", soft_wrap=True)
         out.print(f"Prefect: {stack.stack.ui_url}   records, objects and logs: {stack.directory}")
         out.print("In another terminal:")
         out.print(f"  export FRESHLINE_HOME={stack.directory} PREFECT_API_URL={stack.stack.api_url}")

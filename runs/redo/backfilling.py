@@ -295,7 +295,7 @@ class Backfills:
                 trigger_name=shown,
             )
             try:
-                run = record(connection, submission, tenant_id=backfill.tenant_id, clock=lambda: now)
+                run = record(connection, submission, tenant_id=backfill.tenant_id, clock=lambda: now).row
             except (InvalidInput, NotFound) as error:
                 return started, f"{one.data_date} could not be started: {error}"
             backfill_rows.give_run(connection, backfill.id, one.data_date, run.id)

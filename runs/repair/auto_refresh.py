@@ -92,7 +92,7 @@ def _submit(connection: Connection, deployment_id: UUID, *, now: datetime) -> Ro
             trigger_name=AUTO_REFRESH,
             because=stale.because(),
         )
-        run = record(connection, submission, tenant_id=stale.tenant_id, clock=lambda: now)
+        run = record(connection, submission, tenant_id=stale.tenant_id, clock=lambda: now).row
         if not auto_refresh_rows.remember_run(connection, stale, run.id, now=now):
             raise FreshlineError(f"{stale.key} was refreshed by another sweep although its state was locked")
         faults.reach("auto_refresh.before_commit")

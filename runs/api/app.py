@@ -1,0 +1,72 @@
+"""The application: the groups of routes, and the layers around them.
+
+A new group of routes is a module with `routes = Routes(…)`, named in `API` (under `/api/v1`) or `ROOT` below.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from ..composition import Freshline
+from . import runs, session
+from .access import PREFIX, Access, access_for
+from .openapi import describe
+from .policies import Routes, check_policies, read
+from .problems import install
+from .security import Security
+
+API: Sequence[Routes] = (
+    session.routes,
+    runs.routes,
+)
+"""The groups of routes under `/api/v1`, in the order of the documentation. Fixed paths (`/runs/active`) come before
+those that would take them for an id (`/runs/{run_id}`)."""
+
+ROOT: Sequence[Routes] = ()
+"""The groups of routes without the prefix: health, metrics, and the page, which comes last."""
+
+
+def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI:
+    """Return the server of a store; without `access` it asks what the settings say, for this machine alone.
+
+    Its state has `freshline`, `access`, and `closing`: an event that is set when the server ends, for streams.
+
+    Raises:
+        PolicyMissing: a route does not say who may ask it.
+        InvalidInput: there is no usable token.
+    """
+    access = access or access_for(freshline.settings)
+    app = FastAPI(
+        title="Freshline",
+        version=version("freshline"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.freshline, app.state.access = freshline, access
+    app.state.closing = asyncio.Event()
+    own = _own_routes()
+    check_policies([own, *API, *ROOT])
+    for group in (own, *API):
+        app.include_router(group, prefix=PREFIX)
+    for group in ROOT:
+        app.include_router(group)
+    install(app)
+    describe(app)
+    app.add_middleware(Security, access=access)
+    return app
+
+
+def _own_routes() -> Routes:
+    routes = Routes()
+
+    @routes.get("/openapi.json", include_in_schema=False)
+    @read
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(request.app.openapi())
+
+    return routes

@@ -1,0 +1,86 @@
+"""A request's JSON, read strictly: what one of the two databases could not keep is refused before anything is done.
+
+Owns the form of what is read; knows no field.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from fastapi import Request
+
+from .problems import Code, Refusal
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DEPTH = 40
+"""Levels of a body: those of parameters or metadata, which have their own limit, and those around them."""
+
+
+class StrictRequest(Request):
+    """A request whose JSON has no NaN, no NUL, no half a character, no name twice and a bounded depth."""
+
+    async def json(self) -> Any:
+        """Return the body.
+
+        Raises:
+            Refusal: it is no JSON, or none that is taken.
+        """
+        if not hasattr(self, "_strict"):
+            self._strict = parse(await self.body())
+        return self._strict
+
+
+def parse(body: bytes) -> Any:
+    """Return the value of strict JSON.
+
+    Raises:
+        Refusal: saying where and why.
+    """
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise _refused("/body", f"it is not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _refused("/body", f"it is no JSON: {error.msg} at character {error.pos}") from None
+    except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
+        raise _refused("/body", f"it is nested deeper than {MAX_DEPTH} levels, or a number is too long") from None
+    _check(value, "/body", depth=0)
+    return value
+
+
+def check_text(text: str, pointer: str) -> None:
+    """Let pass text that both databases can keep.
+
+    Raises:
+        Refusal: it has a NUL character or a lone surrogate.
+    """
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise _refused(pointer, "it has a NUL character or a lone surrogate, which no database keeps")
+
+
+def _check(value: Any, pointer: str, *, depth: int) -> None:
+    if isinstance(value, str):
+        check_text(value, pointer)
+    elif isinstance(value, dict | list):
+        if depth == MAX_DEPTH:
+            raise _refused("/body", f"it is nested deeper than {MAX_DEPTH} levels")
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(name, str):
+                check_text(name, pointer)
+            _check(item, f"{pointer}/{name}", depth=depth + 1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, item in pairs:
+        if name in made:
+            raise _refused("/body", f"the name {name[:50]!r} stands twice in an object")
+        made[name] = item
+    return made
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise _refused("/body", f"{text} is no number in JSON")
+
+
+def _refused(pointer: str, why: str) -> Refusal:
+    return Refusal(Code.INVALID_ARGUMENT, f"{pointer}: {why}", pointer=pointer)

@@ -1,0 +1,29 @@
+"""The API and the page alone: serve."""
+
+import click
+
+from .output import console
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
+@click.option("--port", type=click.IntRange(0, 65535), help="FRESHLINE_API_PORT by default; 0: any that is free.")
+def serve(*, host: str, port: int | None) -> None:
+    """Serve the REST API and the page, without anything else; several may run at once. Ctrl-C ends it."""
+    from .. import logs
+    from ..api.access import is_loopback
+    from ..api.serving import Serving
+    from ..composition import open_freshline
+
+    freshline = open_freshline()
+    logs.configure(freshline.settings.log_format)
+    serving = Serving(freshline, host=host, port=port)
+    out = console()
+    out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
+    out.print(f"Page: {serving.page_url}", soft_wrap=True)
+    if not is_loopback(host):
+        out.print("Others reach it: it speaks no TLS, so put a proxy before it; every request needs the token.")
+    try:
+        serving.run()
+    finally:
+        freshline.database.dispose()
