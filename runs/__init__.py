@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         restore,
         resume,
         retention,
+        search,
+        searches,
         series,
         set_alias,
         submit,
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
     from .redo.backfill_reports import BackfillReport
     from .redo.backfilling import Backfills
     from .redo.replay_comparison import ReplayComparison
+    from .searching.errors import SearchError
+    from .searching.found import FoundRun
+    from .searching.searches import Page, Search, Searches
     from .service import RunExecutionService
     from .status import RunStatus, StopReason
 
@@ -65,7 +70,9 @@ _HOME = {
     "Collector": "care.collecting",
     "Comparison": "comparing",
     "Deletions": "care.deletion",
+    "FoundRun": "searching.found",
     "How": "care.verifying",
+    "Page": "searching.searches",
     "Publication": "publication",
     "ReplayComparison": "redo.replay_comparison",
     "Retention": "care.retention",
@@ -74,6 +81,9 @@ _HOME = {
     "RunExplanation": "explaining",
     "RunMetrics": "points.reading",
     "RunStatus": "status",
+    "Search": "searching.searches",
+    "SearchError": "searching.errors",
+    "Searches": "searching.searches",
     "Selection": "care.deletion_reports",
     "StopReason": "status",
     "Verifier": "care.verifying",
@@ -99,8 +109,10 @@ _HOME = {
     "report": "interface",
     "restore": "interface",
     "resume": "interface",
-    "series": "interface",
     "retention": "interface",
+    "search": "interface",
+    "searches": "interface",
+    "series": "interface",
     "set_alias": "interface",
     "submit": "interface",
     "undelete": "interface",
@@ -118,7 +130,9 @@ __all__ = [
     "Collector",
     "Comparison",
     "Deletions",
+    "FoundRun",
     "How",
+    "Page",
     "Publication",
     "ReplayComparison",
     "Retention",
@@ -127,6 +141,9 @@ __all__ = [
     "RunExplanation",
     "RunMetrics",
     "RunStatus",
+    "Search",
+    "SearchError",
+    "Searches",
     "Selection",
     "StopReason",
     "Verifier",
@@ -153,6 +170,8 @@ __all__ = [
     "restore",
     "resume",
     "retention",
+    "search",
+    "searches",
     "series",
     "set_alias",
     "submit",

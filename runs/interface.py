@@ -29,6 +29,7 @@ from .redo.backfilling import Backfills
 from .redo.replay_comparison import ReplayComparison
 from .redo.replay_comparison import compare_replay as compare_replay_in
 from .redo.replaying import Replays
+from .searching.searches import Search, Searches
 
 if TYPE_CHECKING:
     from .care.verifying import Verifier
@@ -117,6 +118,26 @@ def explain(subject: UUID | str) -> Explanation | RunExplanation:
 def compare(run_a: UUID | str, run_b: UUID | str) -> Comparison:
     """Return what tells two runs apart: request, inputs, code, environment, metrics, schema, outputs."""
     return queries().compare(run_a, run_b)
+
+
+def search(
+    query: str | None = None,
+    *,
+    order_by: str | None = None,
+    limit: int | None = None,
+    metrics: Iterable[str] | None = None,
+) -> Search:
+    """Return the runs for which a query holds, read when they are asked for: `sharpe_ratio > 1 and started_at > -7d`.
+
+    As of `Searches.search`.
+    """
+    return searches().search(query, order_by=order_by, limit=limit, metrics=metrics)
+
+
+def searches() -> Searches:
+    """Return what searches through the runs of the store."""
+    freshline = shared_freshline()
+    return Searches(freshline.database, tenant_id=freshline.settings.tenant_id)
 
 
 def queries() -> Queries:

@@ -1,0 +1,158 @@
+"""Comparisons that the two databases write differently: patterns, text in order, and values inside of JSON.
+
+Whatever was written by people is a bound parameter.
+"""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import reduce
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from .grammar import Operator
+
+Clause = sa.ColumnElement[bool]
+
+_ESCAPE = "~"
+_COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
+    Operator.EQUAL: lambda a, b: a == b,
+    Operator.UNEQUAL: lambda a, b: a != b,
+    Operator.LESS: lambda a, b: a < b,
+    Operator.AT_MOST: lambda a, b: a <= b,
+    Operator.MORE: lambda a, b: a > b,
+    Operator.AT_LEAST: lambda a, b: a >= b,
+}
+
+
+def compared(column: Any, operator: Operator, values: Sequence[Any], type_: Any) -> Clause:
+    """Return the comparison of a column with values of a type; null where the column is."""
+    bound = [sa.literal(value, type_) for value in values]
+    found: Clause = column.in_(bound) if operator == Operator.IN else _COMPARE[operator](column, bound[0])
+    return found
+
+
+def compared_text(dialect: str, column: Any, operator: Operator, values: Sequence[str]) -> Clause:
+    """Return the comparison of a text, in the order of code points and with capitals apart on both databases."""
+    if operator == Operator.CONTAINS:
+        place = sa.func.strpos if dialect == "postgresql" else sa.func.instr
+        return place(column, sa.literal(values[0], sa.Text)) > 0
+    if operator == Operator.LIKE:
+        if dialect == "postgresql":
+            return column.like(sa.literal(_like(values[0]), sa.Text), escape=_ESCAPE)  # type: ignore[no-any-return]
+        return column.op("GLOB", is_comparison=True)(sa.literal(_glob(values[0]), sa.Text))  # type: ignore[no-any-return]
+    return compared(in_code_points(dialect, column), operator, values, sa.Text)
+
+
+def in_code_points(dialect: str, column: Any) -> Any:
+    """Return a text column with the order of its code points, which is SQLite's own."""
+    return sa.collate(column, "C") if dialect == "postgresql" else column
+
+
+def json_holds(
+    dialect: str, column: Any, path: Sequence[str], operator: Operator, values: Sequence[str | int | float | bool]
+) -> Clause:
+    """Return whether the value at a path of a JSON column compares so; false, never null, where there is none.
+
+    A number compares with numbers alone, a text with texts; `!=` holds for whatever is there and is not equal. `has`
+    looks for an equal element of a list.
+    """
+    inside = _on_postgres if dialect == "postgresql" else _on_sqlite
+    if operator == Operator.IN:
+        return sa.or_(*(inside(column, path, Operator.EQUAL, value) for value in values))
+    return inside(column, path, operator, values[0] if values else None)
+
+
+def _on_postgres(column: Any, path: Sequence[str], operator: Operator, value: Any) -> Clause:
+    found = column
+    for part in path:
+        found = found.op("->", return_type=JSONB)(sa.literal(part, sa.Text))
+    if operator == Operator.IS_NULL:
+        return sa.func.coalesce(sa.func.jsonb_typeof(found), sa.literal_column("'null'")) == sa.literal_column("'null'")
+    if operator == Operator.HAS:
+        listed = sa.case((sa.func.jsonb_typeof(found) == "array", found), else_=sa.literal_column("'[]'::jsonb"))
+        one = sa.func.jsonb_array_elements(listed).table_valued(sa.column("value", JSONB), name="element")
+        return sa.exists(sa.select(sa.literal_column("1")).select_from(one).where(_element(one.c.value, value)))
+    return sa.func.coalesce(_element(found, value, operator), sa.false())
+
+
+def _element(found: Any, value: Any, operator: Operator = Operator.EQUAL) -> Any:
+    kind = sa.func.jsonb_typeof(found)
+    text = found.op("#>>", return_type=sa.Text)(sa.literal_column("'{}'"))
+    if operator == Operator.UNEQUAL:
+        return sa.and_(kind != "null", sa.not_(_element(found, value)))
+    if isinstance(value, bool):
+        return sa.and_(kind == "boolean", compared(text, operator, [str(value).lower()], sa.Text))
+    if isinstance(value, str):
+        return sa.and_(kind == "string", compared_text("postgresql", text, operator, [value]))
+    # As decimals both: a number of JSON may be larger than any of the machine's. In a CASE, which is asked in order.
+    number = compared(sa.cast(text, sa.Numeric), operator, [Decimal(repr(value))], sa.Numeric)
+    return sa.case((kind == "number", number), else_=sa.false())
+
+
+def _on_sqlite(column: Any, path: Sequence[str], operator: Operator, value: Any) -> Clause:
+    rows, wanted = [], []
+    source: Any = sa.type_coerce(column, sa.Text)
+    for depth, part in enumerate(path):
+        level = _each(source, f"level{depth}")
+        rows.append(level)
+        wanted.append(level.c.key == sa.literal(part, sa.Text))
+        source = sa.case((level.c.type == "object", level.c.value), else_="{}")
+    if operator == Operator.HAS:
+        listed = sa.case((rows[-1].c.type == "array", rows[-1].c.value), else_="[]") if rows else source
+        rows.append(_each(listed, "element"))
+        wanted.append(_equal_on_sqlite(rows[-1], value))
+    elif operator == Operator.IS_NULL:
+        wanted.append(rows[-1].c.type != "null")
+    elif operator == Operator.UNEQUAL:
+        wanted += [rows[-1].c.type != "null", sa.not_(_equal_on_sqlite(rows[-1], value))]
+    else:
+        wanted.append(_equal_on_sqlite(rows[-1], value, operator))
+    levels = reduce(lambda above, below: above.join(below, sa.true()), rows)
+    found = sa.exists(sa.select(sa.literal_column("1")).select_from(levels).where(*wanted))
+    return sa.not_(found) if operator == Operator.IS_NULL else found
+
+
+def _each(source: Any, name: str) -> Any:
+    columns: tuple[Any, ...] = (sa.column("key", sa.Text), sa.column("value"), sa.column("type", sa.Text))
+    return sa.func.json_each(source).table_valued(*columns, name=name)
+
+
+def _equal_on_sqlite(row: Any, value: Any, operator: Operator = Operator.EQUAL) -> Clause:
+    if isinstance(value, bool):
+        return compared(row.c.type, operator, [str(value).lower()], sa.Text)
+    if isinstance(value, str):
+        return sa.and_(row.c.type == "text", compared_text("sqlite", row.c.value, operator, [value]))
+    number = compared(row.c.value, operator, [value], sa.Integer if isinstance(value, int) else sa.Float)
+    return sa.and_(row.c.type.in_([sa.literal_column("'integer'"), sa.literal_column("'real'")]), number)
+
+
+def _like(pattern: str) -> str:
+    """Return a pattern for LIKE; in what people write, a backslash takes the next sign as it is."""
+    made = ""
+    for is_wild, one in _signs(pattern):
+        made += one if is_wild or one not in ("%", "_", _ESCAPE) else _ESCAPE + one
+    return made
+
+
+def _glob(pattern: str) -> str:
+    """Return the same pattern for GLOB: SQLite's LIKE takes capitals for small letters."""
+    made = ""
+    for is_wild, one in _signs(pattern):
+        made += {"%": "*", "_": "?"}[one] if is_wild else f"[{one}]" if one in "*?[" else one
+    return made
+
+
+def _signs(pattern: str) -> list[tuple[bool, str]]:
+    """Return (is a wildcard, sign) for each sign of a pattern."""
+    found = []
+    position = 0
+    while position < len(pattern):
+        if pattern[position] == "\\" and position + 1 < len(pattern):
+            position += 1
+            found.append((False, pattern[position]))
+        else:
+            found.append((pattern[position] in "%_", pattern[position]))
+        position += 1
+    return found
