@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from ..storage.database import UtcDateTime, json_type
-from .status import LEASED, TERMINAL
+from .status import ENDED_BADLY, LEASED, TERMINAL
 
 
 def _in(statuses: frozenset[Any]) -> str:
@@ -85,6 +85,21 @@ class Run(SQLModel, table=True):
             "ended_at",
             sqlite_where=sa.text("ended_at IS NOT NULL"),
             postgresql_where=sa.text("ended_at IS NOT NULL"),
+        ),
+        sa.Index("ix_run_created_at", "created_at", "id"),
+        sa.Index(
+            "ix_run_started_at",
+            "started_at",
+            "id",
+            sqlite_where=sa.text("started_at IS NOT NULL"),
+            postgresql_where=sa.text("started_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_run_ended_badly",
+            "status",
+            "id",
+            sqlite_where=sa.text(f"status IN {_in(ENDED_BADLY)}"),
+            postgresql_where=sa.text(f"status IN {_in(ENDED_BADLY)}"),
         ),
     )
 
@@ -338,7 +353,8 @@ class RunDependency(SQLModel, table=True):
 class Metric(SQLModel, table=True):
     """The latest value of one metric of a run."""
 
-    __table_args__ = (sa.Index("ix_metric_name_value", "name", "value"),)
+    # With the run: values are read in their order, and equal ones in that of the runs.
+    __table_args__ = (sa.Index("ix_metric_name_value_run_id", "name", "value", "run_id"),)
 
     run_id: UUID = Field(primary_key=True, foreign_key="run.id")
     name: str = Field(primary_key=True)

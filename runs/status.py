@@ -82,6 +82,9 @@ TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
 """A run with such a status has ended."""
 
+ENDED_BADLY = TERMINAL - {RunStatus.COMPLETED}
+"""A run with such a status has ended without a result: the few that people look for."""
+
 LEASED = frozenset({RunStatus.RUNNING, RunStatus.CANCELLING})
 """A run with such a status holds a lease."""
 

@@ -5,19 +5,20 @@ turns that round. A name that is no field is one of a metric, and has to be that
 says that it may be new.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ...lineage import references
 from ...storage.errors import InvalidInput, NotFound
-from ...storage.statement import Statement
+from ...storage.statement import Statement, one_of
 from ..models import Metric, RunInput
-from ..status import ACTIVE
+from ..status import ACTIVE, ENDED_BADLY
 from .errors import SearchError
 from .fields import (
     DEPLOYMENT,
@@ -32,7 +33,7 @@ from .fields import (
     Kind,
 )
 from .grammar import Comparison, Condition, Name, Not, Operator, Value
-from .matching import Clause, compared, compared_text, json_holds
+from .matching import Clause, compared, compared_text, found_beside, json_holds, without_index
 from .values import Values
 
 METRIC = Metric.__table__  # type: ignore[attr-defined]
@@ -40,7 +41,15 @@ INPUT = RunInput.__table__  # type: ignore[attr-defined]
 
 _ONE: sa.ColumnElement[int] = sa.literal_column("1")
 _MOST_NAMES = 1_000
-_NAMING = (Operator.EQUAL, Operator.UNEQUAL, Operator.IN)
+_EQUATING = (Operator.EQUAL, Operator.IN)
+_NAMING = (*_EQUATING, Operator.UNEQUAL)
+_RANGING = (*_EQUATING, Operator.LESS, Operator.AT_MOST, Operator.MORE, Operator.AT_LEAST)
+_INDEXED = {
+    **dict.fromkeys(("created_at", "started_at", "ended_at"), _RANGING),
+    **dict.fromkeys(("id", "parent", "replay_of"), _EQUATING),
+    "outputs": (Operator.HAS,),
+}
+"""Field -> what an index finds of it."""
 _HAS_METRIC = Statement(lambda _: sa.select(_ONE).where(METRIC.c.name == sa.bindparam("wanted")).limit(1))
 
 
@@ -62,6 +71,10 @@ class Compiler:
     now: datetime
     tenant_id: str
     sorted_metric: SortedMetric | None = None
+    is_by_id: bool = False
+    """The runs are read in the order of their ids: the indexes that have it as well may be used."""
+    hides_indexes: bool = True
+    """SQLite keeps no account of values, and takes any index to be selective: it is to read in order."""
     _values: Values = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +92,33 @@ class Compiler:
             return sa.not_(sa.func.coalesce(self.condition(condition.item), sa.false()))
         parts = [self.condition(item) for item in condition.items]
         return sa.and_(*parts) if condition.is_all else sa.or_(*parts)
+
+    def rows(self, comparison: Comparison) -> tuple[Any, Sequence[Clause]] | None:
+        """Return where an index finds the runs of a comparison, and perhaps more: a column of ids, and the conditions.
+
+        None when no index does, or when the order of the runs follows from it.
+        """
+        metric = metric_named(self.connection, comparison.name, self.text)
+        operator = comparison.operator
+        if metric is not None:
+            is_at_hand = self.sorted_metric is not None and self.sorted_metric.name == metric
+            is_found = not is_at_hand and operator in (*_RANGING, Operator.IS_NAN)
+            return (METRIC.c.run_id, self._metric_is(metric, comparison)) if is_found else None
+        name = comparison.name.parts[0]
+        if len(comparison.name.parts) > 1:
+            return None
+        if name == "inputs" and operator == Operator.HAS:
+            _, version = self._referred(FIELDS[name], comparison)
+            return None if version is None else (INPUT.c.run_id, [INPUT.c.version_id == version.id])
+        if name == "status" and operator in _EQUATING:
+            words = {self._values.of(FIELDS[name], value) for value in comparison.values}
+            is_found = words <= ACTIVE or (words <= ENDED_BADLY and not self.is_by_id)
+        elif name in ("deployment", "resource"):
+            is_found = operator in _EQUATING and not self.is_by_id
+        else:
+            is_found = operator in _INDEXED.get(name, ())
+        seen = replace(self, hides_indexes=False)
+        return (RUN.c.id, [seen.condition(comparison)]) if is_found else None
 
     def _comparison(self, comparison: Comparison) -> Clause:
         metric = metric_named(self.connection, comparison.name, self.text)
@@ -101,7 +141,7 @@ class Compiler:
         plain = self._plain(found, comparison)
         if found.beside is None or comparison.operator == Operator.IS_NULL:
             return plain
-        return sa.exists(sa.select(_ONE).select_from(found.beside).where(found.on, plain))
+        return found_beside(sa.select(_ONE).select_from(found.beside).where(found.on, plain))
 
     def _plain(self, found: Field, comparison: Comparison) -> Clause:
         operator = comparison.operator
@@ -112,10 +152,25 @@ class Compiler:
             return compared_text(self._dialect, found.column, operator, values)
         # A number may be written larger than the column's type holds.
         type_ = sa.Float() if found.kind == Kind.NUMBER else found.column.type
-        clause = compared(found.column, operator, values, type_)
-        if found.name == "status" and operator in (Operator.EQUAL, Operator.IN) and ACTIVE.issuperset(values):
-            clause = sa.and_(clause, RUN.c.ended_at.is_(None))  # the index of active runs is on this
+        column = found.column if found.beside is not None else self._column(found.column)
+        clause = compared(column, operator, values, type_)
+        if found.name == "status" and operator in _EQUATING:
+            # Indexes are on these.
+            if ACTIVE.issuperset(values):
+                return sa.and_(clause, RUN.c.ended_at.is_(None))
+            if ENDED_BADLY.issuperset(values):
+                column = self._column(RUN.c.status, is_in_order=True)
+                return sa.and_(compared(column, operator, values, type_), one_of(RUN.c.status, ENDED_BADLY))
         return clause
+
+    def _column(self, column: Any, *, is_in_order: bool = False) -> Any:
+        """Return a column, without its index where reading in order is better than by it.
+
+        `is_in_order`: for one value of it, the index has the runs in the order of their ids.
+        """
+        if not self.hides_indexes or self._dialect != "sqlite" or (is_in_order and self.is_by_id):
+            return column
+        return without_index(column)
 
     def _is_missing(self, found: Field) -> Clause:
         column: sa.ColumnElement[Any] = RUN.c.version_id if found.name == "version" else found.column
@@ -130,11 +185,19 @@ class Compiler:
             if at_hand.value is None:
                 return sa.true() if operator == Operator.IS_NULL else sa.false()
             return sa.false() if operator == Operator.IS_NULL else compared(at_hand.value, operator, values, sa.Float())
+        # Looked up run by run, never gathered for all runs before: most searches end with a page.
+        of_run = sa.select().where(METRIC.c.run_id == RUN.c.id, METRIC.c.name == metric).correlate(RUN)
         if operator == Operator.IS_NULL:
-            return sa.not_(_with_metric(metric, METRIC.c.value.is_not(None)))
-        if operator == Operator.IS_NAN:
-            return _with_metric(metric, METRIC.c.value.is_(None))
-        return _with_metric(metric, compared(METRIC.c.value, operator, values, sa.Float()))
+            return of_run.add_columns(METRIC.c.value).scalar_subquery().is_(None)
+        is_nan = operator == Operator.IS_NAN
+        holds = METRIC.c.value.is_(None) if is_nan else compared(METRIC.c.value, operator, values, sa.Float())
+        return sa.func.coalesce(of_run.add_columns(holds).scalar_subquery(), sa.false())
+
+    def _metric_is(self, metric: str, comparison: Comparison) -> list[Clause]:
+        if comparison.operator == Operator.IS_NAN:
+            return [METRIC.c.name == metric, METRIC.c.value.is_(None)]
+        values = [self._values.number(metric, value) for value in comparison.values]
+        return [METRIC.c.name == metric, compared(METRIC.c.value, comparison.operator, values, sa.Float())]
 
     def _json(self, found: Field, path: tuple[str, ...], comparison: Comparison) -> Clause:
         self._check_operator(str(comparison.name), comparison, OPERATORS[Kind.JSON])
@@ -158,7 +221,7 @@ class Compiler:
 
     def _named(self, found: Field, comparison: Comparison) -> Clause:
         """Return the condition on deployments that are named: they are looked up, so that a typing error shows."""
-        column: sa.ColumnElement[Any] = RUN.c.deployment_id
+        column: sa.ColumnElement[Any] = self._column(RUN.c.deployment_id, is_in_order=True)
         ids = [one for value in comparison.values for one in self._deployments(found, value)]
         if comparison.operator == Operator.UNEQUAL:
             return column.not_in(ids)
@@ -175,25 +238,30 @@ class Compiler:
         return ids
 
     def _versions(self, found: Field, comparison: Comparison) -> Clause:
+        deployment_id, version = self._referred(found, comparison)
+        if found.name == "outputs":
+            if version is not None:
+                return RUN.c.id == sa.literal(version.run_id, RUN.c.id.type)
+            column = self._column(RUN.c.deployment_id, is_in_order=True)
+            return sa.and_(column == sa.literal(deployment_id, column.type), RUN.c.version_id.is_not(None))
+        upstream, read = self._column(INPUT.c.upstream_id), self._column(INPUT.c.version_id)
+        is_it = upstream == deployment_id if version is None else read == version.id
+        # As `inputs` says: what the body read of a run that published, else what is pinned or read until now.
+        is_read = sa.or_(INPUT.c.read, RUN.c.version_id.is_(None))
+        return _beside_run(INPUT.c.run_id, is_it, is_read)
+
+    def _referred(self, found: Field, comparison: Comparison) -> tuple[UUID, Any | None]:
+        """Return the deployment that a reference names, and the row of its version if it names one."""
         (value,) = comparison.values
         reference = self._values.said(found.name, value)
         try:
             parsed = references.parse(reference)
             deployment_id = references.deployment_of(self.connection, parsed.key, tenant_id=self.tenant_id)
-            version_id = (
-                None
-                if parsed.is_current
-                else references.resolve(self.connection, reference, tenant_id=self.tenant_id).id
-            )
+            if parsed.is_current:
+                return deployment_id, None
+            return deployment_id, references.resolve(self.connection, reference, tenant_id=self.tenant_id)
         except (InvalidInput, NotFound) as error:
             raise self._unknown(error, value) from None
-        if found.name == "outputs":
-            is_deployments = sa.and_(RUN.c.deployment_id == deployment_id, RUN.c.version_id.is_not(None))
-            return is_deployments if version_id is None else RUN.c.version_id == version_id
-        is_it = INPUT.c.upstream_id == deployment_id if version_id is None else INPUT.c.version_id == version_id
-        # As `inputs` says: what the body read of a run that published, else what is pinned or read until now.
-        is_read = sa.or_(INPUT.c.read, RUN.c.version_id.is_(None))
-        return sa.exists(sa.select(_ONE).where(INPUT.c.run_id == RUN.c.id, is_it, is_read))
 
     @property
     def _dialect(self) -> str:
@@ -254,5 +322,5 @@ def metric_names(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def _with_metric(metric: str, holds: Clause) -> Clause:
-    return sa.exists(sa.select(_ONE).where(METRIC.c.run_id == RUN.c.id, METRIC.c.name == metric, holds))
+def _beside_run(run_id: Any, *holds: Clause) -> Clause:
+    return found_beside(sa.select(_ONE).where(run_id == RUN.c.id, *holds))

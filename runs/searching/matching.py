@@ -10,10 +10,15 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 
+from ..models import Run
 from .grammar import Operator
 
 Clause = sa.ColumnElement[bool]
+
+_RUN = Run.__table__  # type: ignore[attr-defined]
 
 _ESCAPE = "~"
 _COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
@@ -24,6 +29,16 @@ _COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {
     Operator.MORE: lambda a, b: a > b,
     Operator.AT_LEAST: lambda a, b: a >= b,
 }
+
+
+def found_beside(query: sa.Select[Any]) -> Clause:
+    """Return whether there is such a row beside the run; the tables of the query around it are not meant, but `run`."""
+    return sa.exists(query.correlate(_RUN))
+
+
+def without_index(column: Any) -> Any:
+    """Return a column so that SQLite looks into the row rather than into an index: its unary plus says that."""
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 def compared(column: Any, operator: Operator, values: Sequence[Any], type_: Any) -> Clause:
@@ -73,7 +88,7 @@ def _on_postgres(column: Any, path: Sequence[str], operator: Operator, value: An
     if operator == Operator.HAS:
         listed = sa.case((sa.func.jsonb_typeof(found) == "array", found), else_=sa.literal_column("'[]'::jsonb"))
         one = sa.func.jsonb_array_elements(listed).table_valued(sa.column("value", JSONB), name="element")
-        return sa.exists(sa.select(sa.literal_column("1")).select_from(one).where(_element(one.c.value, value)))
+        return found_beside(sa.select(sa.literal_column("1")).select_from(one).where(_element(one.c.value, value)))
     return sa.func.coalesce(_element(found, value, operator), sa.false())
 
 
@@ -110,7 +125,7 @@ def _on_sqlite(column: Any, path: Sequence[str], operator: Operator, value: Any)
     else:
         wanted.append(_equal_on_sqlite(rows[-1], value, operator))
     levels = reduce(lambda above, below: above.join(below, sa.true()), rows)
-    found = sa.exists(sa.select(sa.literal_column("1")).select_from(levels).where(*wanted))
+    found = found_beside(sa.select(sa.literal_column("1")).select_from(levels).where(*wanted))
     return sa.not_(found) if operator == Operator.IS_NULL else found
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -21,9 +21,12 @@ from .compiling import METRIC, SortedMetric, field_named, metric_named
 from .errors import SearchError
 from .fields import RUN, Kind
 from .grammar import parse_order
-from .matching import in_code_points
+from .matching import found_beside, in_code_points, without_index
 
 NEWEST_FIRST = "-id"
+
+_SORTED = METRIC.alias("sorted")
+"""The metric that runs are ordered by; the conditions ask for others."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,21 @@ class Sort:
         value = sa.null() if self.value is None or not with_value else self.value
         query = sa.select(self.id.label("id"), value.label("value"))
         if self.metric is not None:
-            is_it = sa.and_(METRIC.c.run_id == RUN.c.id, METRIC.c.name == self.metric, METRIC.c.value.is_not(None))
+            is_it = sa.and_(_SORTED.c.run_id == RUN.c.id, _SORTED.c.name == self.metric, _SORTED.c.value.is_not(None))
             if with_value:
-                return query.select_from(METRIC).join(RUN, is_it)
+                return query.select_from(_SORTED).join(RUN, is_it)
             others = sa.select(RUN.c.id.label("id"), value.label("value"))
-            return others.where(sa.not_(sa.exists(sa.select(sa.literal_column("1")).select_from(METRIC).where(is_it))))
+            return others.where(sa.not_(found_beside(sa.select(_SORTED.c.name).where(is_it))))
         query = query.select_from(RUN)
         if self.beside is not None:
             query = query.join(self.beside, self.on, isouter=self.may_be_missing)
         if self.may_be_missing:
             query = query.where(self.value.is_not(None) if with_value else self.value.is_(None))
         return query
+
+    def of_few(self, dialect: str) -> "Sort":
+        """Return the same order for few runs that are known: they are looked up, and sorted."""
+        return self if self.value is None or dialect != "sqlite" else replace(self, value=without_index(self.value))
 
     def in_order(self, query: sa.Select[Any], *, with_value: bool, after: "Place | None") -> sa.Select[Any]:
         """Return the query in this order, from behind a place on."""
@@ -120,8 +127,8 @@ def sort_of(connection: Connection, order_by: str) -> Sort:
     order = parse_order(order_by)
     metric = metric_named(connection, order.name, order_by)
     if metric is not None:
-        value = METRIC.c.value
-        return Sort(METRIC.c.run_id, value, Kind.NUMBER, order.is_descending, may_be_missing=True, metric=metric)
+        value = _SORTED.c.value
+        return Sort(_SORTED.c.run_id, value, Kind.NUMBER, order.is_descending, may_be_missing=True, metric=metric)
     found = field_named(order.name, order_by)
     if not found.is_sortable or len(order.name.parts) > 1:
         raise SearchError(f"runs cannot be ordered by {order.name!s}", order_by, order.name.at)

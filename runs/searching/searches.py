@@ -4,7 +4,7 @@ A page is one snapshot. It goes on behind the last run of the page before, whate
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,13 +14,15 @@ from sqlalchemy.engine import Connection
 
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
-from ...storage.statement import Statement
+from ...storage.statement import Sql, Statement
 from ..contents import metric_value
 from ..record import as_run
+from .candidates import few_runs
 from .compiling import METRIC, Compiler
 from .fields import DEPLOYMENT, RUN, VERSION
 from .found import SHOWN, FoundRun, html_of, table_of
 from .grammar import Condition, parse, parse_order
+from .matching import without_index
 from .ordering import NEWEST_FIRST, Place, Sort, cursor_of, place_of, sort_of
 
 if TYPE_CHECKING:
@@ -146,7 +148,9 @@ class Search:
         return Compiler(connection, self.query, now, self._searches.tenant_id, **options)
 
     def _within(self, query: sa.Select[Any], compiler: Compiler) -> sa.Select[Any]:
-        query = query.where(RUN.c.tenant_id == self._searches.tenant_id, RUN.c.deleted_at.is_(None))
+        is_sqlite = compiler.connection.dialect.name == "sqlite"
+        tenant = without_index(RUN.c.tenant_id) if is_sqlite else RUN.c.tenant_id
+        query = query.where(tenant == self._searches.tenant_id, RUN.c.deleted_at.is_(None))
         return query if self._condition is None else query.where(compiler.condition(self._condition))
 
     def _ids(
@@ -155,14 +159,26 @@ class Search:
         """Return (id, value, has a value) of the runs behind a place."""
         found: list[tuple[UUID, Any, bool]] = []
         parts = [True, False] if sort.value is not None and sort.may_be_missing else [True]
+        if place is not None and not place.has_value:
+            parts.remove(True)
+        few: list[UUID] | None = None
         for with_value in parts:
-            if place is not None and place.has_value is False and with_value:
-                continue
-            after = place if place is not None and place.has_value is with_value else None
-            compiler = self._compiler(connection, now, sorted_metric=sort.sorted_metric(with_value=with_value))
+            options = {"sorted_metric": sort.sorted_metric(with_value=with_value), "is_by_id": sort.value is None}
+            compiler = self._compiler(connection, now, **options)
+            if few is None and self._condition is not None:
+                few = few_runs(compiler, self._condition)
+                if few is not None:
+                    sort = sort.of_few(connection.dialect.name)
+                    compiler = replace(compiler, sorted_metric=sort.sorted_metric(with_value=with_value))
             query = self._within(sort.runs(with_value=with_value), compiler)
+            if isinstance(query.whereclause, sa.False_):
+                continue  # such as the runs without a metric that is asked for
+            if few is not None:
+                query = query.where(Sql(connection.dialect).among(sort.id if with_value else RUN.c.id, "few"))
+            after = place if place is not None and place.has_value is with_value else None
             query = sort.in_order(query, with_value=with_value, after=after).limit(count - len(found))
-            found += [(row.id, row.value, with_value) for row in connection.execute(query)]
+            rows = connection.execute(query, {} if few is None else {"few": few})
+            found += [(row.id, row.value, with_value) for row in rows]
             if len(found) == count:
                 break
         return found
