@@ -65,9 +65,15 @@ class VersionRecord:
 
 
 def versions_of(
-    connection: Connection, deployment_id: UUID, *, key: str, limit: int, only: Sequence[UUID] | None = None
+    connection: Connection,
+    deployment_id: UUID,
+    *,
+    key: str,
+    limit: int,
+    only: Sequence[UUID] | None = None,
+    before: int | None = None,
 ) -> Listing[VersionRecord]:
-    """Return the versions of a deployment, newest first; `only` these, if given."""
+    """Return the versions of a deployment, newest first: `only` these, those with a number below `before`, if given."""
     base = _VERSION.alias("base")
     query = (
         sa.select(_VERSION, base.c.number.label("base"), _STATE.c.version_id.label("current_id"))
@@ -82,6 +88,8 @@ def versions_of(
     )
     if only is not None:
         query = query.where(_VERSION.c.id.in_(only))
+    if before is not None:
+        query = query.where(_VERSION.c.number < before)
     rows = connection.execute(query).all()
     names = aliases.names_of(connection, [row.id for row in rows])
     return Listing(

@@ -3,7 +3,7 @@
 Reads only, in the caller's transaction; how a graph is walked is in `walking`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
@@ -179,6 +179,16 @@ def consumers_of(connection: Connection, version_id: UUID) -> Listing[BuiltVersi
 def impact_of(connection: Connection, version_id: UUID) -> Impact:
     """Return everything that was built from a version, nearest first; each version once per role."""
     return Impact(_built(_BELOW.from_node(connection, version_id)))
+
+
+def edges_among(connection: Connection, version_ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+    """Return which of these versions read which, as (read, reader), each pair once."""
+    query = (
+        sa.select(_INPUT.c.input_version_id, _INPUT.c.version_id)
+        .where(_INPUT.c.version_id.in_(version_ids), _INPUT.c.input_version_id.in_(version_ids))
+        .distinct()
+    )
+    return [(row.input_version_id, row.version_id) for row in connection.execute(query)]
 
 
 def deployments_above(

@@ -157,6 +157,26 @@ def deployments(connection: Connection, *, tenant_id: str, include_retired: bool
     return list(connection.execute(query))
 
 
+def resource_kind(connection: Connection, resource_id: UUID) -> str:
+    """Return the kind of a resource."""
+    kind: str = connection.execute(sa.select(_RESOURCE.c.kind).where(_RESOURCE.c.id == resource_id)).scalar_one()
+    return kind
+
+
+def resources(connection: Connection, *, tenant_id: str) -> dict[tuple[str, str], list[str]]:
+    """Return (kind, name) of each resource with the keys of its deployments that are not retired; none without any."""
+    query = (
+        sa.select(_RESOURCE.c.kind, _RESOURCE.c.name, _DEPLOYMENT.c.key)
+        .join(_DEPLOYMENT, _DEPLOYMENT.c.resource_id == _RESOURCE.c.id)
+        .where(_RESOURCE.c.tenant_id == tenant_id, _DEPLOYMENT.c.retired_at.is_(None))
+        .order_by(_DEPLOYMENT.c.key)
+    )
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in connection.execute(query):
+        found.setdefault((row.kind, row.name), []).append(row.key)
+    return found
+
+
 def reads_of_others(connection: Connection, *, tenant_id: str, project: str) -> dict[str, list[str]]:
     """Return the deployments of other projects with the keys that they read: what a catalogue may build on."""
     upstream = _DEPLOYMENT.alias("upstream")

@@ -1,4 +1,5 @@
-"""What belongs to a run besides its row and its log: all SQL for its inputs, latest metric values and typed details.
+"""What belongs to a run besides its row and its log: all SQL for its inputs, latest metric values,
+messages and typed details.
 
 Every function works in the caller's transaction.
 """
@@ -17,10 +18,11 @@ from ..storage.errors import Conflict
 from ..storage.statement import Sql, Statement, insert_all
 from ..storage.words import DeploymentKind
 from .details import TABLE_OF
-from .models import Metric, RunInput
+from .models import Metric, RunInput, RunMessage
 
 _INPUT = RunInput.__table__  # type: ignore[attr-defined]
 _METRIC = Metric.__table__  # type: ignore[attr-defined]
+_MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]
 
 _INSERT_INPUT = insert_all(_INPUT)
 _DELETE_INPUTS = Statement(lambda _: sa.delete(_INPUT).where(_INPUT.c.run_id == sa.bindparam("run_id")))
@@ -102,6 +104,12 @@ def metrics_of(connection: Connection, run_ids: Iterable[UUID]) -> list[Row[Any]
 def metric_value(row: Row[Any]) -> float:
     """Return the value of a row of `metric`: null is NaN."""
     return math.nan if row.value is None else float(row.value)
+
+
+def messages_of(connection: Connection, run_id: UUID, *, after: int = 0, limit: int) -> list[Row[Any]]:
+    """Return the run's messages with a number above `after`, in order; not more than `limit`."""
+    query = sa.select(_MESSAGE).where(_MESSAGE.c.run_id == run_id, _MESSAGE.c.number > after)
+    return list(connection.execute(query.order_by(_MESSAGE.c.number).limit(limit)))
 
 
 def insert_detail(connection: Connection, kind: Any, run_id: UUID, facts: Mapping[str, Any]) -> None:

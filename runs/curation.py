@@ -44,8 +44,8 @@ class Curation:
     database: Database
     tenant_id: str = "default"
 
-    def versions(self, deployment: str, *, limit: int = 50) -> Listing[VersionRecord]:
-        """Return the versions of a deployment, newest first.
+    def versions(self, deployment: str, *, limit: int = 50, before: int | None = None) -> Listing[VersionRecord]:
+        """Return the versions of a deployment, newest first; those with a number below `before`, if given.
 
         Raises:
             NotFound: there is no such deployment; the message suggests the nearest keys.
@@ -55,7 +55,7 @@ class Curation:
             raise InvalidInput(f"limit={limit!r} is not a number from 1 to {_MOST_VERSIONS:,}")
         with self.database.read() as connection:
             found = references.deployment_of(connection, deployment, tenant_id=self.tenant_id)
-            return history.versions_of(connection, found, key=deployment, limit=limit)
+            return history.versions_of(connection, found, key=deployment, limit=limit, before=before)
 
     def version(self, reference: str) -> VersionHistory:
         """Return one version and what was done to it: by number, label or alias, or the current one.

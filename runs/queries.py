@@ -143,8 +143,12 @@ class Queries:
             rows = store.events_of(connection, parse_run_id(run_id), after=after)
             return [(row.seq, events.parse_event(row.kind, row.payload)) for row in rows]
 
-    def status(self) -> list[DeploymentStatus]:
-        """Return every deployment that is not retired, ordered by key."""
+    def status(self, *, deployment: str | None = None) -> list[DeploymentStatus]:
+        """Return every deployment that is not retired, ordered by key, or one of them.
+
+        Raises:
+            NotFound: there is no such deployment; the message has the nearest keys.
+        """
         query = (
             sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.key, _STATE, _VERSION.c.number, _VERSION.c.data_end)
             .join(_STATE, _STATE.c.deployment_id == _DEPLOYMENT.c.id)
@@ -153,6 +157,9 @@ class Queries:
             .order_by(_DEPLOYMENT.c.key)
         )
         with self.database.read() as connection:
+            if deployment is not None:
+                only = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
+                query = query.where(_DEPLOYMENT.c.id == only.id)
             rows = list(connection.execute(query))
             why = reasons.sentences_of(connection, [row.id for row in rows])
             stale = stale_among(connection, [row.id for row in rows]) if is_wanted(connection) else {}

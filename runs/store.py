@@ -277,10 +277,10 @@ def deployment_key(connection: Connection, deployment_id: UUID) -> str:
     return key
 
 
-def events_of(connection: Connection, run_id: UUID, *, after: int = 0) -> list[Row[Any]]:
-    """Return the run's log entries with a number above `after`, in order."""
+def events_of(connection: Connection, run_id: UUID, *, after: int = 0, limit: int | None = None) -> list[Row[Any]]:
+    """Return the run's log entries with a number above `after`, in order; not more than `limit`."""
     query = sa.select(_EVENT).where(_EVENT.c.run_id == run_id, _EVENT.c.seq > after).order_by(_EVENT.c.seq)
-    return list(connection.execute(query))
+    return list(connection.execute(query.limit(limit)))
 
 
 def _moved_to(target: RunStatus, values: Mapping[str, Any], now: datetime) -> dict[str, Any]:

@@ -5,13 +5,13 @@ A new group of routes is a module with `routes = Routes(…)`, named in `API` (u
 
 import asyncio
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import version as version_of
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from ..composition import Freshline
-from . import runs, session
+from . import artifacts, bulk, deployments, lists, logs, runs, session, tracing, versions
 from .access import PREFIX, Access, access_for
 from .openapi import describe
 from .policies import Routes, check_policies, read
@@ -20,7 +20,14 @@ from .security import Security
 
 API: Sequence[Routes] = (
     session.routes,
+    lists.routes,
+    tracing.routes,
+    bulk.routes,
     runs.routes,
+    logs.routes,
+    artifacts.routes,
+    deployments.routes,
+    versions.routes,
 )
 """The groups of routes under `/api/v1`, in the order of the documentation. Fixed paths (`/runs/active`) come before
 those that would take them for an id (`/runs/{run_id}`)."""
@@ -41,7 +48,7 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
     access = access or access_for(freshline.settings)
     app = FastAPI(
         title="Freshline",
-        version=version("freshline"),
+        version=version_of("freshline"),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
