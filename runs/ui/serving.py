@@ -1,0 +1,92 @@
+"""Sends the page and its files: those of this folder, and Bokeh's scripts out of the installed package.
+
+Owns the page's policy on content: everything comes from this server, no script or style stands in the markup. Knows
+neither the database nor the API.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+FOLDER = Path(__file__).parent
+BOKEH_SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")
+VIEWS = ("/", "/runs", "/runs/{run}")
+"""Addresses that are views: each is the same shell."""
+
+_MEDIA_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""What is sent from this folder, and as what; the system's own table may say otherwise, and then no script runs."""
+
+_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def install(app: Starlette) -> None:
+    """Let the application answer for the page: anybody may have it, it holds no data."""
+    for path in VIEWS:
+        app.router.routes.append(Route(path, _page))
+    app.router.routes.append(Route("/assets/{name:path}", _asset))
+
+
+def content_policy(nonce: str) -> str:
+    """Return the Content-Security-Policy of the page.
+
+    Bokeh makes style elements: they carry the response's nonce, so that styles in the markup stay forbidden.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            f"style-src 'self' 'nonce-{nonce}'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "font-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    )
+
+
+@cache
+def assets() -> Mapping[str, Path]:
+    """Return every file that is sent below `/assets/`, by its name there: no other path can be asked for."""
+    found = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.suffix in _MEDIA_TYPES}
+    package = find_spec("bokeh")
+    if package is None or package.origin is None:
+        raise RuntimeError("the page draws with Bokeh, which is not installed: install freshline with its dependencies")
+    scripts = Path(package.origin).parent / "server" / "static" / "js"
+    return found | {name: scripts / name for name in BOKEH_SCRIPTS}
+
+
+def _page(_: Request) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    text = (FOLDER / "index.html").read_text(encoding="utf-8").replace("{{nonce}}", nonce)
+    headers = {**_HEADERS, "Cache-Control": "no-store", "Content-Security-Policy": content_policy(nonce)}
+    return Response(text, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _asset(request: Request) -> Response:
+    path = assets().get(request.path_params["name"])
+    if path is None:
+        raise HTTPException(404)
+    content = path.read_bytes()
+    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
+    if headers["ETag"] in request.headers.get("If-None-Match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
