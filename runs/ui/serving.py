@@ -7,7 +7,6 @@ neither the database nor the API.
 import hashlib
 import secrets
 from collections.abc import Mapping
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -63,7 +62,6 @@ def content_policy(nonce: str) -> str:
     )
 
 
-@cache
 def assets() -> Mapping[str, Path]:
     """Return every file that is sent below `/assets/`, by its name there: no other path can be asked for."""
     found = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.suffix in _MEDIA_TYPES}

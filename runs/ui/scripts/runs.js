@@ -1,0 +1,251 @@
+// The Runs view: every run, searched, filtered, ordered, live.
+
+import { get } from "./api.js";
+import { columnChooser } from "./columns.js";
+import { h, fill } from "./dom.js";
+import { FILTERS, filterQuery, filterRow } from "./filters.js";
+import { announce, notify, showLive, showProblem } from "./notices.js";
+import { navigate, rewrite } from "./router.js";
+import { rowsWindow } from "./rows_window.js";
+import { ROW_HEIGHT, columnsOf, headRow, runRow } from "./runs_table.js";
+import { searchBox } from "./search_box.js";
+import { follow } from "./stream.js";
+
+const PAGE = 100;
+const MOST = 20_000;
+const GATHER_MS = 400;
+const MOST_ASKED_AGAIN = 100;
+const NEWEST = "-created_at";
+
+export function mount(element, { query }) {
+  document.title = "Runs · Freshline";
+  const state = {
+    q: query.q ?? "",
+    order: query.order || NEWEST,
+    metrics: (query.metrics ?? localStorage.getItem("metrics") ?? "").split(",").filter(Boolean),
+    ...Object.fromEntries(FILTERS.map((name) => [name, query[name] ?? ""])),
+  };
+  let items = [];
+  let cursor = null;
+  let isLoading = false;
+  let asking = new AbortController();
+  let stopStream = () => {};
+  const changed = new Set();
+  let gathering = 0;
+  const seen = new Set();
+
+  const search = searchBox(state.q, (text) => change({ q: text }));
+  const filters = filterRow(state, (name, value) => change({ [name]: value }));
+  const columns = columnChooser(state.metrics, { known: () => [...seen], onChange: (names) => change({ metrics: names }) });
+  const head = h("thead");
+  const body = h("tbody");
+  const table = h("table.runs", { "aria-label": "Runs" }, head, body);
+  const nothing = h("div", { hidden: true });
+  const scroller = h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Runs, newest first unless ordered otherwise" }, table, nothing);
+  const busy = h("div.waiting-bar", { hidden: true, "aria-hidden": "true" });
+  const foot = h("p.foot.soft");
+  fill(
+    element,
+    h("div.tools", {}, h("h1", {}, "Runs"), search.element, h("div.line", {}, filters.element, h("span.spread"), columns.element)),
+    h("section.card.list", { "aria-label": "Runs" }, busy, scroller, foot),
+  );
+  const rows = rowsWindow({ scroller, body, rowHeight: ROW_HEIGHT, numColumns: 9, make: (run) => runRow(run, state.metrics), onNearEnd: () => more() });
+  body.addEventListener("click", openRow);
+  body.addEventListener("keydown", moveRow);
+  drawHead();
+  load();
+  const ticking = setInterval(tick, 30_000);
+
+  function change(next) {
+    Object.assign(state, next);
+    search.set(state.q);
+    filters.draw(state);
+    localStorage.setItem("metrics", state.metrics.join(","));
+    rewrite({ ...state, order: state.order === NEWEST ? "" : state.order, metrics: state.metrics.join(",") });
+    drawHead();
+    load();
+  }
+
+  function drawHead() {
+    fill(head, headRow(state.order, state.metrics, (order) => change({ order })));
+    rows.remake(columnsOf(state.metrics).length);
+  }
+
+  function asked(more = {}) {
+    return { query: state.q, order_by: state.order, metrics: state.metrics.join(","), ...filterQuery(state), ...more };
+  }
+
+  async function load() {
+    asking.abort();
+    asking = new AbortController();
+    const { signal } = asking;
+    isLoading = true;
+    busy.hidden = false;
+    stopStream();
+    try {
+      const page = await get("/runs", asked({ limit: PAGE }), { signal });
+      search.tell(null);
+      take(page.items, page.next_cursor);
+      scroller.scrollTop = 0;
+      announce(words());
+      watch();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      take([], null);
+      // What is wrong with the search stands below it; anything else in the place of the list.
+      if (error.code === "invalid_argument" && state.q) {
+        search.tell(error);
+        fill(nothing, h("div.empty", {}, h("p", {}, "The search could not be understood.")));
+      } else showProblem(error, nothing, { again: load });
+      nothing.hidden = false;
+    } finally {
+      if (!signal.aborted) {
+        isLoading = false;
+        busy.hidden = true;
+      }
+    }
+  }
+
+  async function more() {
+    if (isLoading || cursor === null || items.length >= MOST) return;
+    isLoading = true;
+    busy.hidden = false;
+    const { signal } = asking;
+    try {
+      const page = await get("/runs", asked({ limit: PAGE, cursor }), { signal });
+      const known = new Set(items.map((run) => run.id));
+      take([...items, ...page.items.filter((run) => !known.has(run.id))], page.next_cursor);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      cursor = null;
+      notify(error.message, { kind: "error" });
+    } finally {
+      if (!signal.aborted) {
+        isLoading = false;
+        busy.hidden = true;
+      }
+    }
+  }
+
+  function take(next, nextCursor = cursor) {
+    items = next;
+    cursor = nextCursor;
+    for (const run of next.slice(0, PAGE)) for (const name of Object.keys(run.metrics ?? {})) seen.add(name);
+    nothing.hidden = items.length > 0;
+    table.hidden = items.length === 0;
+    if (!items.length) fill(nothing, empty());
+    table.setAttribute("aria-rowcount", cursor === null ? items.length + 1 : -1);
+    rows.set(items);
+    fill(foot, words());
+  }
+
+  function words() {
+    const count = items.length.toLocaleString("en");
+    if (!items.length) return "No runs";
+    if (items.length >= MOST && cursor !== null) return `The first ${count} runs; search for fewer to see others`;
+    return cursor === null ? `${count} run${items.length === 1 ? "" : "s"}` : `${count} runs, and more when you scroll`;
+  }
+
+  function empty() {
+    const isNarrowed = state.q || FILTERS.some((name) => state[name]);
+    if (isNarrowed) {
+      const all = () => change({ q: "", ...Object.fromEntries(FILTERS.map((name) => [name, ""])) });
+      return h("div.empty", {}, h("h2", {}, "No run matches"), h("p", {}, "Take a filter off, or search for something else."), h("button", { type: "button", onclick: all }, "Show all runs"));
+    }
+    return h(
+      "div.empty", {}, h("h2", {}, "There are no runs yet"),
+      h("p", {}, "Run a deployment from the ", h("a", { href: "/" }, "graph"), ", in Prefect, or with ", h("code", {}, "freshline submit refresh/prices"), ". ",
+        h("code", {}, "freshline demo"), " makes a whole chain to look at."),
+    );
+  }
+
+  // What changes comes as the run's newest state; whether it still matches, and its metrics, are asked for.
+  function watch() {
+    stopStream();
+    stopStream = follow("/stream", {
+      onState: (live, problem) => showLive(live, problem),
+      onEvent: ({ kind, data }) => {
+        if (kind === "resync") data?.why !== "started" && refresh(null);
+        else if (kind === "run") note(data);
+        else if (kind === "run_deleted") take(items.filter((run) => run.id !== data.id));
+      },
+    });
+  }
+
+  function note(run) {
+    const place = items.findIndex((one) => one.id === run.id);
+    if (place >= 0) take(items.with(place, { ...items[place], ...run }));
+    changed.add(run.id);
+    gathering ||= setTimeout(() => {
+      const ids = [...changed].slice(0, MOST_ASKED_AGAIN);
+      changed.clear();
+      gathering = 0;
+      refresh(ids);
+    }, GATHER_MS);
+  }
+
+  async function refresh(ids) {
+    const { signal } = asking;
+    try {
+      const page = await get("/runs", asked({ limit: PAGE }), { signal });
+      const missing = (ids ?? []).filter((id) => items.some((run) => run.id === id) && !page.items.some((run) => run.id === id));
+      let again = [];
+      if (missing.length) {
+        const query = `${state.q ? `(${state.q}) and ` : ""}id in (${missing.map((id) => `'${id}'`).join(", ")})`;
+        again = (await get("/runs", asked({ query, limit: missing.length }), { signal })).items;
+      }
+      merge(page, again, new Set(missing));
+    } catch (error) {
+      if (error.name !== "AbortError") showLive("waiting");
+    }
+  }
+
+  /** Put the first page in the place of its own rows; what was loaded below it stays, in its newest state. */
+  function merge(page, again, missing) {
+    const fresh = new Map([...page.items, ...again].map((run) => [run.id, run]));
+    const first = new Set(page.items.map((run) => run.id));
+    const kept = items.filter((run) => !first.has(run.id) && (!missing.has(run.id) || fresh.has(run.id)));
+    const before = new Map(items.map((run) => [run.id, run]));
+    const isShort = page.next_cursor === null;
+    const next = [...page.items, ...(isShort ? [] : kept)].map((run) => same(before.get(run.id), fresh.get(run.id) ?? run));
+    const added = page.items.filter((run) => !before.has(run.id)).length;
+    const wasScrolled = scroller.scrollTop > ROW_HEIGHT;
+    take(next, isShort ? null : cursor);
+    if (wasScrolled && added && state.order === NEWEST) scroller.scrollTop += added * ROW_HEIGHT;
+    if (added) announce(`${added} new run${added === 1 ? "" : "s"}`);
+  }
+
+  function tick() {
+    if (document.hidden) return;
+    rows.set(items.map((run) => ({ ...run })));
+  }
+
+  function openRow(event) {
+    if (event.target.closest("a, button") || String(getSelection())) return;
+    const row = event.target.closest("tr[data-id]");
+    if (row) navigate(`/runs/${row.dataset.id}`);
+  }
+
+  function moveRow(event) {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const row = step && event.target.closest("tr[data-id]")?.[step];
+    if (!row?.dataset.id) return;
+    event.preventDefault();
+    row.querySelector("a").focus();
+    row.scrollIntoView({ block: "nearest" });
+  }
+
+  return () => {
+    clearInterval(ticking);
+    clearTimeout(gathering);
+    asking.abort();
+    stopStream();
+    rows.close();
+    showLive("off");
+  };
+}
+
+/** Return the run as it was when nothing of it has changed: its row is then left alone. */
+function same(before, after) {
+  return before && JSON.stringify(before) === JSON.stringify(after) ? before : after;
+}
