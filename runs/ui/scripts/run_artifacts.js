@@ -1,0 +1,114 @@
+// What a run wrote: tables with their first rows and, where there is one, the equity curve; files to download.
+
+import { h, fill } from "./dom.js";
+import { bytes, number } from "./format.js";
+import { showProblem } from "./notices.js";
+import { card, drawing, table } from "./parts.js";
+import { figureOf, linePlot, toNumber } from "./plots.js";
+
+const PREVIEW_ROWS = 50;
+const CURVE_ROWS = 500;
+
+/** Return the part; see `run.js`. */
+export function artifactsPart(run, { ask }) {
+  const { element, body } = card("Tables and files", { id: "artifacts" });
+  const curves = h("div");
+  const list = h("div.flush");
+  fill(body, curves, list);
+  const shownCurves = new Map();
+
+  const drawList = drawing(list, (artifacts) => artifacts.length ? table("Tables and files", [
+    { name: "Name", isHeader: true, cell: (one) => [one.name, one.publish ? null : h("span.tag", { title: "It belongs to the run alone, not to the published version." }, "unpublished")] },
+    { name: "Kind", cell: (one) => one.kind },
+    { name: "Rows", class: "number", cell: (one) => number(one.rows) },
+    { name: "Size", class: "number", cell: (one) => bytes(one.size_bytes) },
+    { name: "Data", cell: (one) => (one.first_data_date ? `${one.first_data_date} – ${one.last_data_date}` : "–") },
+    { name: "", cell: (one) => (one.removed_reason ? h("span.soft", {}, `removed: ${one.removed_reason}`) : acts(one)) },
+  ], artifacts) : h("p.soft.pad", {}, "It wrote none."));
+
+  function acts(one) {
+    const download = h("a.button.small", { href: one.content_url, download: one.name, "aria-label": `Download ${one.name}` }, "Download");
+    if (!one.preview_url) return h("div.buttons", {}, download);
+    const button = h("button.small", { type: "button", "aria-expanded": "false", "aria-label": `Show the first rows of ${one.name}`, onclick: toggle }, "Rows");
+    async function toggle() {
+      const row = button.closest("tr");
+      const opened = row.nextElementSibling;
+      if (opened?.classList.contains("preview")) {
+        opened.remove();
+        button.setAttribute("aria-expanded", "false");
+        return;
+      }
+      const cell = h("td", { colspan: 6 }, h("p.soft", {}, "Loading…"));
+      row.after(h("tr.preview", {}, cell));
+      button.setAttribute("aria-expanded", "true");
+      try {
+        const preview = await ask(`/artifacts/${one.id}/preview`, { limit: PREVIEW_ROWS });
+        fill(cell, previewTable(one.name, preview));
+      } catch (error) {
+        showProblem(error, cell);
+      }
+    }
+    return h("div.buttons", {}, button, download);
+  }
+
+  async function drawCurves(artifacts) {
+    for (const one of artifacts) {
+      const names = (one.columns ?? []).map(([name]) => name);
+      if (one.removed_reason || !one.preview_url || !names.includes("equity") || shownCurves.has(one.id)) continue;
+      shownCurves.set(one.id, null);
+      try {
+        shownCurves.set(one.id, curve(one.name, await ask(`/artifacts/${one.id}/preview`, { limit: CURVE_ROWS })));
+        fill(curves, [...shownCurves.values()].filter(Boolean).map((shown) => shown.element));
+      } catch {
+        // The table below can still be opened, and says what is wrong.
+      }
+    }
+  }
+
+  return {
+    element,
+    update(it) {
+      drawList(it.artifacts);
+      drawCurves(it.artifacts);
+    },
+    close() {
+      for (const shown of shownCurves.values()) shown?.close();
+    },
+  };
+}
+
+function previewTable(name, { columns, rows, num_rows: numRows }) {
+  const told = rows.length < numRows ? `The first ${number(rows.length)} of ${number(numRows)} rows` : `${number(numRows)} rows`;
+  return [
+    h("p.soft", {}, told),
+    table(`${name}: ${told}`, columns.map(([column, type], place) => ({
+      name: h("span", { title: type }, column),
+      class: /int|float|double|decimal/.test(type) ? "number" : "",
+      cell: (row) => (typeof row[place] === "object" && row[place] !== null ? JSON.stringify(row[place]) : typeof row[place] === "number" ? number(row[place]) : String(row[place] ?? "–")),
+    })), rows),
+  ];
+}
+
+/** Return the plot of a table with equity, and drawdown and benchmark where it has them. */
+function curve(name, { columns, rows, num_rows: numRows }) {
+  const names = columns.map(([column]) => column);
+  const dateAt = columns.findIndex(([, type]) => /date|timestamp/.test(type));
+  const column = (wanted) => rows.map((row) => toNumber(row[names.indexOf(wanted)]));
+  const x = rows.map((row, place) => (dateAt < 0 ? place : Date.parse(row[dateAt])));
+  const equity = column("equity");
+  const isTime = dateAt >= 0;
+  const lines = [{ name: "equity", y: equity }];
+  if (names.includes("benchmark")) lines.push({ name: "benchmark", y: column("benchmark"), color: "--mute", isDashed: true });
+  const plot = linePlot({ isTime, height: 240 });
+  const part = rows.length < numRows ? `, the first ${number(rows.length)} of ${number(numRows)} rows` : "";
+  plot.show({ x, lines, label: `${name}: equity from ${number(equity[0])} to ${number(equity.at(-1))}${part}` });
+  const key = h("span.legend", {}, lines.map((line) => h("span", { data: { dashed: line.isDashed ? "yes" : "no" } }, h("i", { "aria-hidden": "true" }), line.name)));
+  const figures = [figureOf(plot, h("figcaption", {}, h("strong", {}, name), h("span.soft", {}, part.slice(2)), h("span.spread"), key))];
+  const below = names.includes("drawdown") ? linePlot({ isTime, height: 110 }) : null;
+  if (below) {
+    const drawdown = column("drawdown");
+    below.show({ x, lines: [{ name: "drawdown", y: drawdown, color: "--bad", isFilled: true }], label: `${name}: the deepest drawdown is ${number(Math.min(...drawdown.filter(Number.isFinite)))}` });
+    figures.push(figureOf(below, h("figcaption", {}, h("span.soft", {}, "drawdown"))));
+  }
+  return { element: h("div.curve", {}, figures), close: () => (plot.close(), below?.close()) };
+}
