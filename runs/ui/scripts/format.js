@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "narrow" });
 const absolute = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const whole = new Intl.NumberFormat("en-US");
@@ -67,7 +67,7 @@ export function number(value) {
 
 /** Return a number with its unit; a share is shown as a percentage. */
 export function measured(value, unit) {
-  if (!unit || typeof value !== "number") return number(value);
+  if (!unit || unit === "1" || typeof value !== "number") return number(value);
   if (unit === "share" || unit === "fraction" || unit === "ratio of 1") return `${number(value * 100)} %`;
   return `${number(value)} ${unit}`;
 }

@@ -1,7 +1,10 @@
 // Parts that several views are made of: cards, tables, lists of facts, text to copy.
 
-import { h, fill } from "./dom.js";
+import { h, fill, s } from "./dom.js";
 import { announce } from "./notices.js";
+
+const COPY = "M5.5 5.5H13.5V13.5H5.5ZM10.5 5.5V2.5H2.5V10.5H5.5";
+const DONE = "M3.5 8.5 6.5 11.5 12.5 5";
 
 /** Return a card with a title; `more` stands at the right of it. */
 export function card(title, { id = null, more = null } = {}, ...children) {
@@ -39,12 +42,12 @@ export function shown(value) {
 
 /** Return a button that copies text. */
 export function copying(text, what) {
-  const button = h("button.plain.copy", { type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, "⧉");
+  const button = h("button.plain.copy", { type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, icon(COPY));
   button.addEventListener("click", async () => {
     await navigator.clipboard.writeText(text);
     announce(`Copied ${what}`);
-    button.textContent = "✓";
-    setTimeout(() => (button.textContent = "⧉"), 1500);
+    fill(button, icon(DONE));
+    setTimeout(() => fill(button, icon(COPY)), 1500);
   });
   return button;
 }
@@ -59,6 +62,10 @@ export function drawing(element, make) {
     fill(element, make(value));
     return true;
   };
+}
+
+function icon(path) {
+  return s("svg.icon", { viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" }, s("path", { d: path }));
 }
 
 function cellOf(column, row) {

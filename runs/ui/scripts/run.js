@@ -44,8 +44,10 @@ export function mount(element, { id }) {
     fill(element, head.element, h("div.split", {}, h("div.column", {}, main.map((part) => part.element)), h("div.column", {}, side.map((part) => part.element))));
     show();
     if (TERMINAL.has(run.status)) return showLive("ended");
+    await log.ready;
+    if (asking.signal.aborted) return;
     stopStream = follow(`${path}/stream`, {
-      after: log.after(),
+      after: log.last() || null,
       onState: showLive,
       isLast: ({ kind }) => /^run_(completed|failed|cancelled|skipped|refused)$/.test(kind),
       onEvent: (event) => {

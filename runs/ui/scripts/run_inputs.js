@@ -32,12 +32,12 @@ export function inputsPart(run, { ask }) {
       { name: "", cell: (one) => (one.is_withdrawn ? "withdrawn since" : AGREEMENT[one.agreement]) },
     ], odd)] : null;
   });
-  const drawInputs = drawing(list, (inputs) => inputs.length ? table("Inputs, down to the sources", [
+  const drawInputs = drawing(list, (inputs) => inputs.length ? [h("h3", {}, "Down to the sources"), table("Inputs, down to the sources", [
     { name: "Version", isHeader: true, cell: (one) => [h("span.depth", { style: { "--depth": one.depth - 1 } }), h("a", { href: `/runs/${encodeURIComponent(one.run_id)}`, title: "The run that made it" }, `${one.deployment}@v${one.number}`)] },
     { name: "Role", cell: (one) => one.role },
     { name: "Data until", cell: (one) => one.data_end ?? "–" },
     { name: "Still holds?", cell: holds },
-  ], inputs) : null);
+  ], inputs)] : null);
   const drawSentence = drawing(sentence, ([inputs, hasEnded]) => {
     if (!inputs.length) return h("span.soft", {}, hasEnded ? "It read no version of another deployment." : "It has read nothing yet.");
     const moved = inputs.filter((one) => !one.is_current || one.is_withdrawn);

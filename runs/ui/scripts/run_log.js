@@ -25,15 +25,23 @@ export function logPart(run, { ask }) {
   let first = begin;
   let last = begin;
   let newest = null;
-  reload();
+  let isReading = false;
+  const ready = reload();
 
+  /** Read what is missing between what is shown and what is recorded. */
   async function reload() {
+    isReading = true;
     try {
-      const page = await ask("/events", { after: last || null, limit: 500 });
-      for (const event of page.items) add(event);
+      let page;
+      do {
+        page = await ask("/events", { after: last || null, limit: 500 });
+        for (const event of page.items) add(event);
+      } while (page.next_cursor && page.items.length);
       mark();
     } catch (error) {
       if (list.childElementCount === 0) showProblem(error, body, { again: reload });
+    } finally {
+      isReading = false;
     }
   }
 
@@ -48,6 +56,7 @@ export function logPart(run, { ask }) {
 
   function add(event) {
     if (!event?.seq || event.seq <= last) return;
+    if (event.seq > last + 1 && !isReading) return void reload();
     last = event.seq;
     const made = row(event);
     // Progress comes up to five times a second: the newest takes the place of the one before.
@@ -63,7 +72,7 @@ export function logPart(run, { ask }) {
     fill(count, `${last.toLocaleString("en")} event${last === 1 ? "" : "s"}`);
   }
 
-  return { element, add, reload, after: () => begin || null, update() {} };
+  return { element, add, reload, ready, last: () => last, update() {} };
 }
 
 function row(event) {

@@ -11,7 +11,6 @@ const FIXED = [
   { name: "Status", order: "status", cell: status },
   { name: "Deployment", order: "deployment", cell: deployment, isHeader: true },
   { name: "Run", order: null, class: "wide", cell: (run) => h("span.mono.soft", { title: run.id }, shortId(run.id)) },
-  { name: "Type", order: "type", class: "wide", cell: (run) => h("span.soft", {}, run.type) },
   { name: "Trigger", order: "trigger", class: "wide", cell: (run) => h("span.soft", {}, plain(run.trigger)) },
   { name: "Version", order: null, class: "number wide", cell: (run) => (run.version ? `v${run.version}` : "–") },
   { name: "Created", order: "created_at", class: "number", isDescending: true, cell: (run) => ago(run.created_at) },
