@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from ..composition import Freshline
+from ..ui import serving as page
 from . import artifacts, bulk, deployments, lists, logs, runs, session, tracing, versions
 from .access import PREFIX, Access, access_for
 from .openapi import describe
@@ -33,7 +34,7 @@ API: Sequence[Routes] = (
 those that would take them for an id (`/runs/{run_id}`)."""
 
 ROOT: Sequence[Routes] = ()
-"""The groups of routes without the prefix: health, metrics, and the page, which comes last."""
+"""The groups of routes without the prefix: health and metrics. The page is beside them: anybody may have it."""
 
 
 def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI:
@@ -62,6 +63,7 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
         app.include_router(group, prefix=PREFIX)
     for group in ROOT:
         app.include_router(group)
+    page.install(app)
     install(app)
     describe(app)
     app.add_middleware(Security, access=access)
