@@ -1,9 +1,10 @@
-"""The fixture `browser_page`: a real browser, where one is installed."""
+"""A real browser, where one is installed: `chromium`, and the fixture `browser_page`."""
 
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -45,9 +46,9 @@ def press(page: Any, act: Callable[[], object]) -> None:
         page.remove_listener("request", notice)
 
 
-@pytest.fixture
-def browser_page() -> Iterator[Any]:
-    """A page of a headless Chromium. Without a browser the test is skipped; in CI that is a failure."""
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless Chromium. Without one the test is skipped; in CI that is a failure."""
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
         message = "no Chromium is installed: `make system` installs one"
@@ -60,8 +61,15 @@ def browser_page() -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         try:
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
-            page.set_default_timeout(30_000)
-            yield page
+            yield browser
         finally:
             browser.close()
+
+
+@pytest.fixture
+def browser_page() -> Iterator[Any]:
+    """A page of a browser of its own."""
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(30_000)
+        yield page

@@ -1,15 +1,16 @@
-// Which metrics the Runs view has as columns: chosen from a list of those that were seen, or written by name.
+// Which metrics the Runs view has as columns: chosen from those that the runs in sight have, or written by name.
 
 import { h, fill } from "./dom.js";
 
-/** Return the button with its list; `onChange(names)` when another set is wanted, `known()` says what was seen. */
+/** Return the button with its list; `onChange(names)` when another set is wanted, `known()` resolves to what there is. */
 export function columnChooser(chosen, { known, onChange }) {
   let names = [...chosen];
+  let found = [];
   const list = h("div.choices", { role: "group", "aria-label": "Metrics" });
   const field = h("input", { type: "text", "aria-label": "Name of a metric", placeholder: "Another metric", spellcheck: "false", autocomplete: "off" });
   const form = h("div.adding", {}, field, h("button", { type: "button", onclick: add }, "Add"));
   field.addEventListener("keydown", (event) => event.key === "Enter" && add());
-  const panel = h("div.panel", { popover: "auto", id: "columns", ontoggle: () => draw() }, h("h2", {}, "Metrics as columns"), list, form);
+  const panel = h("div.panel", { popover: "auto", id: "columns", ontoggle: (event) => event.newState === "open" && look() }, h("h2", {}, "Metrics as columns"), list, form);
   const count = h("span.count");
   const button = h("button", { type: "button", popovertarget: "columns" }, "Columns", count);
 
@@ -25,9 +26,15 @@ export function columnChooser(chosen, { known, onChange }) {
     onChange(names);
   }
 
+  async function look() {
+    draw();
+    found = await known();
+    draw();
+  }
+
   function draw() {
     fill(count, names.length ? ` ${names.length}` : "");
-    const all = [...new Set([...names, ...known()])].sort();
+    const all = [...new Set([...names, ...found])].sort();
     fill(list, all.length ? all.map(choice) : h("p.soft", {}, "The runs in sight have no metrics."));
   }
 

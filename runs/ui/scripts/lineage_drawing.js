@@ -21,7 +21,7 @@ export function lineageDrawing(run, { inputs, lineage }) {
     s("g", { "aria-hidden": "true" }, paths.map((points) => s("path.edge", { d: curve(points) }))),
     nodes.map(box),
   );
-  const scroller = h("div.scroll.lineage", { tabindex: 0, role: "region", "aria-label": label }, svg);
+  const scroller = h("div.scroll.lineage", { tabindex: 0, role: "group", "aria-label": label }, svg);
   // The run itself stands at the right.
   requestAnimationFrame(() => (scroller.scrollLeft = scroller.scrollWidth));
   return scroller;

@@ -17,10 +17,10 @@ export function card(title, { id = null, more = null } = {}, ...children) {
 /** Return a table; a column is {name, class, cell(row), isHeader}. */
 export function table(label, columns, rows) {
   return h(
-    "div.scroll", { tabindex: 0, role: "region", "aria-label": label },
+    "div.scroll", { tabindex: 0, role: "group", "aria-label": label },
     h(
       "table", { "aria-label": label },
-      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class ?? "" }, column.name)))),
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.class ?? "" }, column.isUnseen ? h("span.unseen", {}, column.name) : column.name)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((column) => cellOf(column, row))))),
     ),
   );

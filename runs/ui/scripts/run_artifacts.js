@@ -23,7 +23,7 @@ export function artifactsPart(run, { ask }) {
     { name: "Rows", class: "number", cell: (one) => number(one.rows) },
     { name: "Size", class: "number", cell: (one) => bytes(one.size_bytes) },
     { name: "Data", cell: (one) => (one.first_data_date ? `${one.first_data_date} – ${one.last_data_date}` : "–") },
-    { name: "", cell: (one) => (one.removed_reason ? h("span.soft", {}, `removed: ${one.removed_reason}`) : acts(one)) },
+    { name: "Read it", isUnseen: true, cell: (one) => (one.removed_reason ? h("span.soft", {}, `removed: ${one.removed_reason}`) : acts(one)) },
   ], artifacts) : h("p.soft.pad", {}, "It wrote none."));
 
   function acts(one) {

@@ -29,7 +29,7 @@ export function inputsPart(run, { ask }) {
       { name: "Deployment", cell: (one) => one.deployment },
       { name: "Pinned", class: "number", cell: (one) => version(one.pinned) },
       { name: "Read", class: "number", cell: (one) => version(one.read) },
-      { name: "", cell: (one) => (one.is_withdrawn ? "withdrawn since" : AGREEMENT[one.agreement]) },
+      { name: "How", isUnseen: true, cell: (one) => (one.is_withdrawn ? "withdrawn since" : AGREEMENT[one.agreement]) },
     ], odd)] : null;
   });
   const drawInputs = drawing(list, (inputs) => inputs.length ? [h("h3", {}, "Down to the sources"), table("Inputs, down to the sources", [

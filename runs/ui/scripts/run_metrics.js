@@ -93,7 +93,7 @@ function seriesPlot(first) {
   function fillTable() {
     if (!details.open) return fill(rows);
     const from = Math.max(0, last.values.length - MOST_IN_TABLE);
-    fill(rows, h("div.scroll.values", { tabindex: 0, role: "region", "aria-label": `Values of ${last.name}` },
+    fill(rows, h("div.scroll.values", { tabindex: 0, role: "group", "aria-label": `Values of ${last.name}` },
       h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Step"), h("th.number", { scope: "col" }, "Value"))),
         h("tbody", {}, last.values.slice(from).map((value, place) => h("tr", {}, h("td", {}, last.steps[from + place] ?? from + place), h("td.number", {}, number(value))))))));
   }

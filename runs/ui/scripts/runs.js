@@ -15,7 +15,8 @@ const PAGE = 100;
 const MOST = 20_000;
 const GATHER_MS = 400;
 const MOST_ASKED_AGAIN = 100;
-const NEWEST = "-created_at";
+const MOST_LOOKED_AT = 8;
+const NEWEST = "-id";
 
 export function mount(element, { query }) {
   document.title = "Runs · Freshline";
@@ -32,11 +33,10 @@ export function mount(element, { query }) {
   let stopStream = () => {};
   const changed = new Set();
   let gathering = 0;
-  const seen = new Set();
 
   const search = searchBox(state.q, (text) => change({ q: text }));
   const filters = filterRow(state, (name, value) => change({ [name]: value }));
-  const columns = columnChooser(state.metrics, { known: () => [...seen], onChange: (names) => change({ metrics: names }) });
+  const columns = columnChooser(state.metrics, { known, onChange: (names) => change({ metrics: names }) });
   const head = h("thead");
   const body = h("tbody");
   const table = h("table.runs", { "aria-label": "Runs" }, head, body);
@@ -73,6 +73,14 @@ export function mount(element, { query }) {
 
   function asked(more = {}) {
     return { query: state.q, order_by: state.order, metrics: state.metrics.join(","), ...filterQuery(state), ...more };
+  }
+
+  /** Return the names of the metrics of some runs in sight: one of each deployment. */
+  async function known() {
+    const ended = items.filter((run) => run.status === "completed");
+    const some = [...new Map(ended.toReversed().map((run) => [run.deployment, run])).values()].slice(0, MOST_LOOKED_AT);
+    const found = await Promise.allSettled(some.map((run) => get(`/runs/${run.id}/metrics`)));
+    return found.flatMap(({ value }) => (value?.items ?? []).map((metric) => metric.name));
   }
 
   async function load() {
@@ -130,7 +138,6 @@ export function mount(element, { query }) {
   function take(next, nextCursor = cursor) {
     items = next;
     cursor = nextCursor;
-    for (const run of next.slice(0, PAGE)) for (const name of Object.keys(run.metrics ?? {})) seen.add(name);
     nothing.hidden = items.length > 0;
     table.hidden = items.length === 0;
     if (!items.length) fill(nothing, empty());

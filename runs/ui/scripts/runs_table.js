@@ -12,8 +12,8 @@ const FIXED = [
   { name: "Deployment", order: "deployment", cell: deployment, isHeader: true },
   { name: "Run", order: null, class: "wide", cell: (run) => h("span.mono.soft", { title: run.id }, shortId(run.id)) },
   { name: "Trigger", order: "trigger", class: "wide", cell: (run) => h("span.soft", {}, plain(run.trigger)) },
-  { name: "Version", order: null, class: "number wide", cell: (run) => (run.version ? `v${run.version}` : "–") },
-  { name: "Created", order: "created_at", class: "number", isDescending: true, cell: (run) => ago(run.created_at) },
+  { name: "Version", order: "version", class: "number wide", cell: (run) => (run.version ? `v${run.version}` : "–") },
+  { name: "Created", order: "id", class: "number", isDescending: true, cell: (run) => ago(run.created_at) },
   { name: "Took", order: "duration", class: "number", isDescending: true, cell: (run) => span(secondsOf(run)) },
 ];
 
