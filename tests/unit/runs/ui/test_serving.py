@@ -78,7 +78,8 @@ def test_asset_has_its_type_and_is_not_sent_twice(asking, name, kind):
 
 
 @pytest.mark.parametrize(
-    "name", ["serving.py", "__init__.py", "../../storage/settings.py", "..%2f..%2fsettings.py", "index.html", "scripts", ""]
+    "name",
+    ["serving.py", "__init__.py", "../../storage/settings.py", "..%2f..%2fsettings.py", "index.html", "scripts", ""],
 )
 def test_only_what_belongs_to_the_page_is_sent(asking, name):
     assert asking.request("GET", f"//assets/{name}").status_code == 404
@@ -112,6 +113,8 @@ def test_styles_bring_nothing_from_elsewhere(styles):
     assert re.findall(r"url\(|@import", styles.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("text", ["e.innerHTML = x", "document.write(x)", 'fetch("//cdn.example")', "https://x.example"])
+@pytest.mark.parametrize(
+    "text", ["e.innerHTML = x", "document.write(x)", 'fetch("//cdn.example")', "https://x.example"]
+)
 def test_patterns_find_what_they_are_for(text):
     assert MARKUP.search(text) or ABROAD.search(text)

@@ -1,0 +1,244 @@
+"""The page in a real browser: the Runs view and the Run view, by mouse and by keyboard, over names that are markup."""
+
+import re
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from freshline.runs.author_events import AuthorEvent
+from freshline.storage.ids import new_id, show_run_id
+from tests.unit.runs.ui.conftest import HOSTILE, HOSTILE_KEY, Served, Watched, log, watched
+
+pytestmark = pytest.mark.browser
+
+NAMED = "deployment = 'backtest/book'"
+
+
+def rows(view: Watched) -> Any:
+    return view.page.locator("table.runs tbody tr[data-id]")
+
+
+def search(view: Watched, text: str) -> None:
+    view.page.get_by_role("searchbox", name="Search runs").fill(text)
+    view.page.keyboard.press("Enter")
+
+
+def test_token_becomes_a_session_and_leaves_the_address(view):
+    assert view.page.url == f"{view.url}/runs"
+    assert view.page.evaluate("document.cookie") == ""
+    names = [cookie["name"] for cookie in view.page.context.cookies(f"{view.url}/api/v1/")]
+    assert len(names) == 1
+
+
+def test_wrong_token_is_told(browser, served):
+    with watched(browser, served.url, signed_in=False) as stranger:
+        stranger.go("/runs#token=another-token-than-that")
+        expect(stranger.page.get_by_role("alert")).to_contain_text("does not hold any more")
+        expect(rows(stranger).first).to_be_visible()
+
+
+def test_runs_are_listed_and_their_names_stay_text(view, served):
+    expect(view.page.get_by_role("link", name=HOSTILE_KEY)).to_have_text(HOSTILE_KEY)
+    failed = rows(view).filter(has_text=HOSTILE_KEY)
+    expect(failed.locator(".badge")).to_have_text("failed")
+    expect(view.page.locator("p.foot")).to_contain_text("runs")
+
+
+def test_search_finds_and_its_mistake_is_shown_in_its_place(view):
+    search(view, NAMED)
+    expect(rows(view)).to_have_count(1)
+    assert "q=deployment" in view.page.url
+    search(view, "statuss = failed")
+    mistake = view.page.locator(".mistake")
+    expect(mistake).to_contain_text("did you mean 'status'")
+    assert mistake.locator("pre").text_content() == "statuss = failed\n^"
+    expect(view.page.get_by_role("searchbox", name="Search runs")).to_have_attribute("aria-invalid", "true")
+    search(view, "tags has 'nobody has this'")
+    view.page.get_by_role("button", name="Show all runs").click()
+    expect(rows(view).nth(3)).to_be_visible()
+
+
+def test_filters_and_order_stand_in_the_address(view):
+    view.page.get_by_role("combobox", name="Status").select_option("completed")
+    expect(rows(view).locator(".badge", has_text="completed").nth(3)).to_be_visible()
+    expect(rows(view).locator(".badge", has_text="failed")).to_have_count(0)
+    view.page.get_by_role("button", name="Deployment").click()
+    view.page.get_by_role("button", name="Columns").click()
+    view.page.get_by_role("checkbox", name="sharpe_ratio").check()
+    view.page.keyboard.press("Escape")
+    view.page.get_by_role("columnheader", name="sharpe_ratio").get_by_role("button").click()
+    expect(view.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
+    expect(rows(view).first).to_contain_text("1.25")
+    view.page.reload()
+    expect(rows(view).first).to_contain_text("backtest/book")
+    expect(view.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
+    view.page.get_by_role("button", name="Remove the filter Status").click()
+    expect(rows(view).locator(".badge", has_text="failed").first).to_be_visible()
+    assert "status" not in view.page.url
+
+
+def test_new_run_is_shown_without_being_asked_for(view, served):
+    search(view, "tags has 'live'")
+    expect(view.page.locator("#live")).to_have_attribute("data-state", "live")
+    run = served.world.service.submit("refresh/calendar", tags=["live"])
+    expect(rows(view)).to_have_attribute("data-id", show_run_id(run.id))
+    served.world.service.cancel(run.id, actor="ann")
+    expect(rows(view).locator(".badge")).to_have_text("cancelled")
+
+
+def test_run_shows_what_it_wrote_and_read(view, served):
+    view.go(served.path("completed"))
+    page = view.page
+    expect(page.get_by_role("heading", level=1)).to_have_text("backtest/book")
+    expect(page.locator(".standing")).to_contain_text("its result is the current version")
+    expect(page.locator(".tile", has_text="max drawdown")).to_contain_text("−20 %")
+    expect(page.locator(".tile", has_text=HOSTILE)).to_contain_text("NaN")
+    curve = page.get_by_role("img", name="equity_curve: equity from 1 to 3.99")
+    expect(curve.locator("canvas").first).to_be_visible()
+    page.get_by_role("button", name="Show the first rows of equity_curve").click()
+    expect(page.locator("tr.preview table tbody tr")).to_have_count(50)
+    expect(page.locator("tr.preview")).to_contain_text(HOSTILE)
+    expect(page.locator("#inputs")).to_contain_text("refresh/momentum@v1")
+    expect(page.locator("#inputs .holds").first).to_have_text("yes")
+    expect(page.locator(".lineage a")).to_have_count(2)
+    with page.expect_download() as download:
+        page.get_by_role("link", name=f"Download {HOSTILE}", exact=True).click()
+    assert b"<script>" in download.value.path().read_bytes()
+
+
+def test_failed_run_says_why_and_runs_nothing_of_it(view, served):
+    view.go(served.path("failed"))
+    page = view.page
+    expect(page.locator(".failure")).to_contain_text(f"ValueError {HOSTILE}")
+    page.get_by_text("Traceback", exact=True).click()
+    expect(page.locator(".failure pre")).to_have_text(f"Traceback\n{HOSTILE}")
+    expect(page.locator(".log li").first).to_contain_text("Failed")
+    expect(page.locator(".log")).to_contain_text(f"name {HOSTILE}")
+    expect(page.locator("#asked-for")).to_contain_text(HOSTILE)
+    expect(page.locator(".run-head .facts")).to_contain_text(f"by {HOSTILE}")
+
+
+def test_run_grows_before_the_eyes(view, served):
+    view.go(served.path("running"))
+    page = view.page
+    expect(page.get_by_role("img", name="loss: 3 values, from 2 to 3, last 2")).to_be_visible()
+    attempt = served.attempt
+    claim = attempt.claim
+    log(attempt, 1.5)
+    attempt.world.port.record(claim.run.id, claim.run.fence, [AuthorEvent(name="halfway")], progress=0.5)
+    expect(page.locator(".log li").filter(has_text="halfway")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("aria-valuenow", "50")
+    expect(page.get_by_role("img", name="loss: 4 values")).to_be_visible()
+    attempt.complete()
+    expect(page.locator(".title .badge")).to_have_text("completed")
+    expect(page.locator("#said")).to_contain_text("The run is completed")
+    expect(page.locator("#live")).to_have_attribute("data-state", "ended")
+    expect(page.get_by_role("button", name="Cancel run")).to_have_count(0)
+
+
+def test_cancel_asks_first_and_is_recorded(view, served):
+    view.go(served.path("pending"))
+    page = view.page
+    page.get_by_role("button", name="Cancel run").click()
+    page.get_by_role("dialog").get_by_role("button", name="Back").click()
+    expect(page.locator(".title .badge")).to_have_text("pending")
+    page.get_by_role("button", name="Cancel run").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel run").click()
+    expect(page.locator(".title .badge")).to_have_text("cancelled")
+    assert served.world.service.get(served.runs["pending"].id).status == "cancelled"
+
+
+def test_stranger_reads_and_is_told_what_cancelling_needs(browser, served):
+    run = served.world.service.submit("refresh/calendar")
+    with watched(browser, served.url, signed_in=False) as stranger:
+        stranger.go(f"/runs/{show_run_id(run.id)}")
+        stranger.page.get_by_role("button", name="Cancel run").click()
+        stranger.page.get_by_role("dialog").get_by_role("button", name="Cancel run").click()
+        expect(stranger.page.get_by_role("alert")).to_contain_text("not signed in")
+    assert served.world.service.get(run.id).status == "pending"
+
+
+@pytest.mark.parametrize("path", [f"/runs/{new_id()}", "/runs/run-1", f"/runs/{HOSTILE.replace('/', '')}"])
+def test_run_that_is_not_there_is_told(view, path):
+    view.go(path)
+    expect(view.page.locator("main").get_by_role("alert")).to_be_visible()
+
+
+def test_keyboard_alone_finds_and_opens_a_run(view):
+    page, press = view.page, view.page.keyboard.press
+    expect(rows(view).first).to_be_visible()
+    page.evaluate("document.activeElement.blur()")
+    press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    press("Enter")
+    press("/")
+    expect(page.get_by_role("searchbox", name="Search runs")).to_be_focused()
+    page.keyboard.type("status = completed")
+    press("Enter")
+    expect(rows(view).locator(".badge", has_text="failed")).to_have_count(0)
+    links = rows(view).get_by_role("link")
+    for _ in range(30):
+        press("Tab")
+        if page.evaluate("Boolean(document.activeElement.closest('tr[data-id]'))"):
+            break
+    expect(links.first).to_be_focused()
+    press("ArrowDown")
+    expect(links.nth(1)).to_be_focused()
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    wanted = links.nth(1).get_attribute("href")
+    press("Enter")
+    expect(page.get_by_role("heading", name="Events")).to_be_visible()
+    assert page.url == wanted
+    expect(page.locator("main")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_views_are_usable_with_help(browser, served, scheme):
+    with watched(browser, served.url, color_scheme=scheme, reduced_motion="reduce") as view:
+        for path in ("/runs?metrics=sharpe_ratio", served.path("completed"), served.path("failed")):
+            view.go(path)
+            view.page.wait_for_load_state("networkidle" if "runs/" in path else "load")
+            expect(view.page.locator("main h1").first).to_be_attached()
+            expect(view.page.locator(".waiting-bar:visible")).to_have_count(0)
+            found = Axe().run(view.page).response["violations"]
+            assert [(one["impact"], one["id"], one["nodes"][0]["html"]) for one in found] == []
+
+
+def test_narrow_page_does_not_scroll_sideways(browser, served):
+    with watched(browser, served.url, viewport={"width": 400, "height": 800}) as view:
+        for path in ("/runs", served.path("completed"), served.path("failed")):
+            view.go(path)
+            expect(view.page.locator("main h1").first).to_be_attached()
+            assert view.page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_chosen_colours_are_kept(view):
+    def ground():
+        return view.page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    before = ground()
+    view.page.get_by_role("combobox", name="Colours").select_option("dark")
+    assert ground() != before
+    view.page.reload()
+    assert ground() != before
+    view.page.get_by_role("combobox", name="Colours").select_option("system")
+    assert ground() == before
+
+
+def test_long_list_loads_as_it_is_scrolled_and_draws_what_is_in_sight(view, served: Served):
+    asked = [{"deployment": "refresh/calendar", "tags": ["many"]}] * 230
+    served.world.service.submit_many(asked)
+    search(view, "tags has 'many'")
+    expect(view.page.locator("p.foot")).to_contain_text("100 runs, and more")
+    scroller = view.page.locator(".list .scroll")
+    for _ in range(20):
+        scroller.evaluate("(element) => { element.scrollTop = element.scrollHeight; }")
+        view.page.wait_for_timeout(50)  # which lets the page's events through
+        if re.fullmatch("230 runs", view.page.locator("p.foot").text_content() or ""):
+            break
+    expect(view.page.locator("p.foot")).to_have_text("230 runs")
+    expect(rows(view).last).to_have_attribute("aria-rowindex", "231")
+    assert rows(view).count() < 120
