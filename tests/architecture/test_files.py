@@ -15,8 +15,8 @@ LONGER = {
 UNWANTED_NAMES = {"base", "client_utils", "common", "helpers", "manager", "misc", "util", "utils"}
 KEPT = ("deployments", "flows", "lineage", "runs", "storage", "tests", "benchmarks", "docs", ".ci")
 TEXT = {
-    ".cfg", ".css", ".html", ".ini", ".js", ".json", ".lock", ".mako", ".md", ".py", ".sh", ".sql", ".svg", ".toml", ".txt",
-    ".yaml", ".yml", "",
+    ".cfg", ".css", ".html", ".ini", ".js", ".json", ".lock", ".mako", ".md", ".py", ".sh", ".sql", ".svg", ".toml",
+    ".txt", ".yaml", ".yml", "",
 }  # fmt: skip
 
 # In parts, so that this file does not find itself.

@@ -1,4 +1,4 @@
-"""A small store whose names would be markup anywhere, served over HTTP, and a browser that watches what its page does."""
+"""A small store whose names would be markup anywhere, served over HTTP, and a browser that watches its page."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
