@@ -130,8 +130,10 @@ def flow_port() -> tuple[Any, Execution | None]:
     """Return the port of this process, and what Prefect executes in this thread, if anything."""
     from .port import DirectPort
 
+    settings = load_settings()
+    if settings.api_url is not None:
+        return _http_port(settings)
     freshline = shared_freshline()
-    settings = freshline.settings
     gateway = freshline.gateway()
     port = DirectPort(
         freshline.database,
@@ -144,4 +146,27 @@ def flow_port() -> tuple[Any, Execution | None]:
         spools=freshline.spools,
         system_metrics=settings.system_metrics,
     )
+    return port, gateway.current_execution()
+
+
+def _http_port(settings: Settings) -> tuple[Any, Execution | None]:
+    """Return the port to the server that the settings name, one per process; no database is opened."""
+    from ..deployments.client import PrefectGateway
+    from .remote.client import HttpPort
+
+    key = f"{settings.api_url}\n{settings.resolved_artifacts_url()}"
+    gateway: Gateway = PrefectGateway()
+    with _lock:
+        if key not in _opened:
+            assert settings.api_url is not None, "whoever calls this has looked"
+            _opened[key] = HttpPort(
+                settings.api_url,
+                settings.api_token.get_secret_value() if settings.api_token is not None else "",
+                open_objects(settings),
+                gateway,
+                home=settings.home.expanduser().absolute(),
+                store_id=settings.store_id,
+                system_metrics=settings.system_metrics,
+            )
+        port = _opened[key]
     return port, gateway.current_execution()

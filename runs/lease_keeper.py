@@ -30,7 +30,7 @@ PAUSE = "pause"
 FENCED = "fenced"
 """Somebody else holds the run, or it has ended."""
 AWAY = "away"
-"""The database could not be reached; it is tried again soon."""
+"""The database, or the server before it, could not be reached; it is tried again soon."""
 
 _GUARD = "status IN ('cancelling', 'running') RETURNING cancel_requested_at, pause_requested_at"
 _SQLITE = f"""
@@ -117,12 +117,54 @@ class PostgresStore:
             self._open = None
 
 
-def store_of(terms: Mapping[str, Any]) -> SqliteStore | PostgresStore:
-    """Return the database that the terms name, not connected yet."""
-    return SqliteStore(terms) if terms["driver"] == "sqlite" else PostgresStore(terms)
+class HttpStore:
+    """A server of Freshline, which asks its database."""
+
+    def __init__(self, terms: Mapping[str, Any]) -> None:
+        import http.client
+        import urllib.request
+
+        self.error: tuple[type[Exception], ...] = (OSError, ValueError, http.client.HTTPException)
+        self._terms = terms
+        self._request = urllib.request.Request
+        # The server is ours: a proxy that is meant for other places must not see the token.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def renew(self) -> list[Any]:
+        """Renew the lease and return (cancel requested, pause requested), or nothing when the run is not held."""
+        import json
+        import urllib.error
+
+        connect = self._terms["connect"]
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {connect['token']}"}
+        body = json.dumps({"fence": self._terms["fence"]}).encode()
+        request = self._request(connect["url"], data=body, headers=headers, method="POST")
+        try:
+            with self._opener.open(request, timeout=max(2.0, self._terms["interval_s"])) as answer:
+                asked = json.loads(answer.read())["asked"]
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                if refusal.code != _CONFLICT:
+                    raise
+                return []
+        # Its moments stay with the server: whether they are there is all that counts.
+        return [(asked == CANCEL or None, asked == PAUSE or None)]
+
+    def close(self) -> None:
+        """Nothing is kept open between two renewals."""
 
 
-def beat_once(store: SqliteStore | PostgresStore) -> tuple[str, str]:
+Store = SqliteStore | PostgresStore | HttpStore
+_STORES: dict[str, type[Store]] = {"sqlite": SqliteStore, "psycopg": PostgresStore, "http": HttpStore}
+_CONFLICT = 409
+
+
+def store_of(terms: Mapping[str, Any]) -> Store:
+    """Return the store that the terms name, not connected yet."""
+    return _STORES[terms["driver"]](terms)
+
+
+def beat_once(store: Store) -> tuple[str, str]:
     """Try to renew the lease once; return what it gave, with the reason when the database is away."""
     try:
         found = store.renew()
@@ -194,7 +236,7 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _store_of_line(line: bytes) -> SqliteStore | PostgresStore:
+def _store_of_line(line: bytes) -> Store:
     import json
 
     terms = json.loads(line)

@@ -31,12 +31,12 @@ class Beat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseTerms:
-    """The terms of one lease. They hold the database's password: never show them."""
+    """The terms of one lease. They hold a password or a token: never show them."""
 
     driver: str
-    """`sqlite` or `psycopg`."""
+    """`sqlite`, `psycopg`, or `http`."""
     connect: Mapping[str, Any] = field(repr=False)
-    """A file's path, or the arguments of `psycopg.connect`."""
+    """A file's path, the arguments of `psycopg.connect`, or a URL with a token."""
     run_id: UUID
     fence: int
     lease_s: float

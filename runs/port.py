@@ -190,10 +190,17 @@ class DirectPort:
         self._store_id = store_id
         self._policies: dict[UUID, Mapping[str, Any]] = {}
 
-    def claim(self, call: FlowCall | FlowRunFacts, *, provenance: Mapping[str, str] | None = None) -> Claim:
+    def claim(
+        self,
+        call: FlowCall | FlowRunFacts,
+        *,
+        provenance: Mapping[str, str] | None = None,
+        worker: str | None = None,
+    ) -> Claim:
         """Claim the run of this start of a flow's function, whoever triggered it.
 
-        A flow run stands for the start of it that its deployment makes.
+        A flow run stands for the start of it that its deployment makes. `worker` names the process that starts it
+        where it is not this one.
 
         Raises:
             StoreMismatch: this worker reaches another store than the one that the deployment was registered in.
@@ -216,7 +223,7 @@ class DirectPort:
             self._check_store(reached)
             return found
 
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        worker = worker or f"{socket.gethostname()}:{os.getpid()}"
         claim = self._execution.claim(find, worker=worker, provenance=provenance, can_wait=known.can_wait)
         if claim.may_start and claim.deployment.policy is not None:
             self._policies[claim.run.id] = claim.deployment.policy

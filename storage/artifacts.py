@@ -39,6 +39,15 @@ _RECORDS: dict[str, type[StoredTable] | type[StoredFile] | type[StoredFolder]] =
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
+def stored_from_json(kind: str, text: str | bytes) -> StoredTable | StoredFile | StoredFolder:
+    """Read what a record of an artifact of this kind says of its objects.
+
+    Raises:
+        InvalidInput: the text is no such record, or a newer program wrote it.
+    """
+    return _RECORDS[kind].from_json(text)
+
+
 def _take_up_statement(sql: Sql) -> sa.Executable:
     columns = (_OBJECT.c.name, _OBJECT.c.sha256, _OBJECT.c.size_bytes, _OBJECT.c.created_at)
     usable = _OBJECT.c.swept_at.is_(None) | (_OBJECT.c.deleted_at < sa.bindparam("swept_before"))
@@ -243,7 +252,7 @@ def artifact_of(connection: Connection, owner_id: UUID, name: str) -> ArtifactRe
 def _record_of(row: sa.Row[Any]) -> ArtifactRecord:
     return ArtifactRecord(
         name=row.name,
-        stored=_RECORDS[row.kind].from_json(row.stored_json),
+        stored=stored_from_json(row.kind, row.stored_json),
         digest=row.digest,
         publish=row.publish,
         removed_reason=row.removed_reason if row.removed_at is not None else None,

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     s3_session_token: SecretStr | None = None
     """The token of credentials that expire."""
 
+    api_url: str | None = Field(default=None, pattern="^https?://[^/?#]+[^?#]*$")
+    """A server of Freshline that this worker's flows speak to; without it they speak to the database."""
+
     store_id: str | None = None
     """Id of the store that a deployment was registered in; `freshline deploy` writes it for its workers."""
 

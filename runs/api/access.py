@@ -13,12 +13,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 
 from ...storage.errors import InvalidInput
 from ...storage.settings import Settings
+from ..remote.tokens import fence_of
 from .problems import Code, Refusal
 
 PREFIX = "/api/v1"
@@ -47,13 +49,14 @@ class Access:
         """The name of the session's cookie."""
         return f"freshline_session_{self.port}"
 
-    def admit(self, request: Request, *, writes: bool) -> None:
-        """Let pass a request that may be answered.
+    def admit(self, request: Request, *, writes: bool, run_id: str | None = None) -> None:
+        """Let pass a request that may be answered; with `run_id`, also one that has the token of that run.
 
         Raises:
             Refusal: the token is missing or wrong.
         """
-        if not (self.is_known(request) or (self.reads_are_open and not writes)):
+        known = self.is_known(request) or (run_id is not None and self._has_run_token(request, run_id))
+        if not (known or (self.reads_are_open and not writes)):
             raise Refusal(
                 Code.UNAUTHENTICATED,
                 f"send the token as `Authorization: Bearer …`; it is in the file {TOKEN_FILE} of Freshline's home, or "
@@ -77,6 +80,16 @@ class Access:
     def is_token(self, given: str) -> bool:
         """Return whether this is the token, in a time that says nothing of it."""
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
+
+    def _has_run_token(self, request: Request, run_id: str) -> bool:
+        """Return whether the request has the token of an attempt of this run, and note which."""
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        try:
+            fence = fence_of(self.token, UUID(run_id), given.strip()) if scheme.lower() == "bearer" else None
+        except ValueError:
+            return False
+        request.state.fence = fence
+        return fence is not None
 
     def begin_session(self, response: Response, *, is_secure: bool) -> None:
         """Give a browser what stands for the token; not the token, which other servers of this machine would see."""

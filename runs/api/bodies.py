@@ -11,6 +11,8 @@ from fastapi import Request
 from .problems import Code, Refusal
 
 MAX_BODY_BYTES = 1024 * 1024
+MAX_WORKER_BODY_BYTES = 32 * 1024 * 1024
+"""Of what a worker sends: 65,536 metric values, or the record of a table of many fragments."""
 MAX_DEPTH = 40
 """Levels of a body: those of parameters or metadata, which have their own limit, and those around them."""
 
@@ -53,8 +55,16 @@ def check_text(text: str, pointer: str) -> None:
     Raises:
         Refusal: it has a NUL character or a lone surrogate.
     """
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if "\0" in text or not _has_bytes(text):
         raise _refused(pointer, "it has a NUL character or a lone surrogate, which no database keeps")
+
+
+def _has_bytes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check(value: Any, pointer: str, *, depth: int) -> None:

@@ -41,6 +41,8 @@ class Policy(StrEnum):
     """The token, unless the server speaks to this machine alone."""
     WRITE = "write"
     """The token, always."""
+    RUN = "run"
+    """The token, or the one that the claim of the run in its path has given."""
 
 
 class PolicyMissing(RuntimeError):
@@ -62,6 +64,11 @@ def write(endpoint: F) -> F:
     return _marked(endpoint, Policy.WRITE)
 
 
+def run_token(endpoint: F) -> F:
+    """Let those ask this route who have the token, or that of the run in its path."""
+    return _marked(endpoint, Policy.RUN)
+
+
 def policy_of(endpoint: Callable[..., Any]) -> Policy | None:
     """Return what a route's function is marked with."""
     return getattr(endpoint, _MARK, None)
@@ -80,7 +87,8 @@ class GuardedRoute(APIRoute):
             # No mark, no entry: even if nobody has checked the routes.
             policy = policy_of(self.endpoint) or Policy.WRITE
             if policy != Policy.PUBLIC:
-                access.admit(request, writes=policy == Policy.WRITE)
+                run_id = request.path_params.get("run_id") if policy == Policy.RUN else None
+                access.admit(request, writes=policy != Policy.READ, run_id=run_id)
             _refuse_unknown(request, known)
             try:
                 return await answer(StrictRequest(request.scope, request.receive))

@@ -104,6 +104,7 @@ class Problem(BaseModel):
     detail: str = Field(description="What happened, with which value, and what to do.")
     code: Code = Field(description="The kind of problem, for programs.")
     instance: str = Field(description="What was asked; of an internal problem the id under which it is logged.")
+    error: str | None = Field(default=None, description="The name of the error, where it is one of Freshline's own.")
     errors: list[Fault] | None = Field(default=None, description="Each value that cannot be used, if several may be.")
 
 
@@ -135,7 +136,8 @@ def problem_of(error: Exception) -> Problem:
         return _problem(error.code, error.detail, status=error.status_code, faults=error.faults)
     if isinstance(error, errors.FreshlineError):
         code = code_of(error)
-        return _logged(code, str(error), error) if code == Code.INTERNAL else _problem(code, str(error))
+        problem = _logged(code, str(error), error) if code == Code.INTERNAL else _problem(code, str(error))
+        return problem.model_copy(update={"error": type(error).__name__})
     if isinstance(error, RequestValidationError):
         faults = [_fault(one) for one in error.errors()[:_MOST_ERRORS]]
         return _problem(Code.INVALID_ARGUMENT, f"{faults[0].pointer}: {faults[0].detail}", faults=faults)

@@ -9,8 +9,8 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .access import Access
-from .bodies import MAX_BODY_BYTES, check_text
+from .access import PREFIX, Access
+from .bodies import MAX_BODY_BYTES, MAX_WORKER_BODY_BYTES, check_text
 from .problems import Code, Refusal, problem_of, response_of, shown_path
 
 CONTENT_SECURITY_POLICY = (
@@ -57,15 +57,16 @@ class Security:
         try:
             self._access.check_origin(scope["method"], headers)
             _check_address(scope)
-            _check_announced(headers)
+            limit = MAX_WORKER_BODY_BYTES if scope["path"].startswith(f"{PREFIX}/worker/") else MAX_BODY_BYTES
+            _check_announced(headers, limit)
         except Refusal as refusal:
             response = response_of(problem_of(refusal), path=shown_path(scope))
             await response(scope, receive, send_headed)
             return
-        await self._app(scope, _bounded(receive), send_headed)
+        await self._app(scope, _bounded(receive, limit), send_headed)
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, limit: int) -> Receive:
     """Return what receives a request's body up to its limit, announced or not."""
     received = 0
 
@@ -74,17 +75,17 @@ def _bounded(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise _too_large()
+            if received > limit:
+                raise _too_large(limit)
         return message
 
     return bounded
 
 
-def _check_announced(headers: Headers) -> None:
+def _check_announced(headers: Headers, limit: int) -> None:
     length = headers.get("content-length", "")
-    if length.isdigit() and (len(length) > 18 or int(length) > MAX_BODY_BYTES):
-        raise _too_large()
+    if length.isdigit() and (len(length) > 18 or int(length) > limit):
+        raise _too_large(limit)
 
 
 def _check_address(scope: Scope) -> None:
@@ -99,5 +100,5 @@ def _check_address(scope: Scope) -> None:
             raise Refusal(Code.INVALID_ARGUMENT, f"{pointer}: it is not UTF-8", pointer=pointer) from None
 
 
-def _too_large() -> Refusal:
-    return Refusal(Code.TOO_LARGE, f"the request's body is larger than {MAX_BODY_BYTES:,} bytes")
+def _too_large(limit: int) -> Refusal:
+    return Refusal(Code.TOO_LARGE, f"the request's body is larger than {limit:,} bytes")

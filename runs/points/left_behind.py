@@ -2,13 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
 
 from ...storage.errors import Conflict, NotFound, ObjectCorrupt
 from ...storage.ids import show_run_id
 from .chunks import Chunk, behind, decode, in_groups, latest_in, merged
-from .recording import PointRecording
 from .spool import Leftover, Spools
 
 _LOGGER = logging.getLogger(__name__)
@@ -16,12 +17,24 @@ _MOST_FILES = 100
 """In one pass: a process that starts has other things to do."""
 
 
+class PointStore(Protocol):
+    """Where points go: `PointRecording`, or a server that has one."""
+
+    def record(self, run_id: UUID, fence: int, chunk: Chunk, latest: Mapping[str, float]) -> int:
+        """Store a chunk of an attempt's points; return the number behind the last that is there."""
+        ...
+
+    def end_of(self, run_id: UUID, fence: int) -> int:
+        """Return the number behind the last point of an attempt that has arrived."""
+        ...
+
+
 @dataclass(frozen=True)
 class LeftBehind:
     """The spools of one store on this machine, and the way into that store."""
 
     spools: Spools
-    recording: PointRecording
+    recording: PointStore
 
     def start(self) -> None:
         """Send what is there in the background, if there is anything."""
