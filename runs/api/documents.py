@@ -5,12 +5,13 @@ Times are UTC, ISO 8601 with `Z`; a run's id is `run-…`. A metric's value that
 `Infinity` or `-Infinity`: JSON has no such numbers, and null would say that there is no value.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from ...storage.ids import show_run_id
 from ..models import Run
@@ -35,6 +36,21 @@ Number = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}]}),
 ]
 """A value that may be no finite number."""
+
+_WORDS = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+
+
+def plain(value: Any) -> Any:
+    """Return a value of any form with words in the place of numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else _WORDS[str(value)]
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Plain = Annotated[Any, BeforeValidator(plain)]
+"""A value of any form."""
 
 
 class Document(BaseModel):
@@ -210,7 +226,7 @@ class PreviewDocument(Document):
     """The first rows of a table."""
 
     columns: list[tuple[str, str]] = Field(description="Name and type, in order.")
-    rows: list[list[Any]] = Field(
+    rows: list[list[Plain]] = Field(
         description="Cells in the order of the columns; times as ISO 8601, decimals as text, bytes as base64."
     )
     num_rows: int = Field(description="Rows of the whole table.")
@@ -248,7 +264,7 @@ class RunDocument(RunSummary):
     request: dict[str, Any] = Field(description="What Freshline was asked: update_mode, if_ready, on_stale…")
     workflow: dict[str, Any] = Field(description="What the declaration says of the work.")
     decision: dict[str, Any] | None = Field(description="The gate's verdict with its evidence.")
-    detail: dict[str, Any] = Field(description="The facts of its type.")
+    detail: dict[str, Plain] = Field(description="The facts of its type.")
     outputs: dict[str, Any] | None = Field(description="What the body returned besides tables and numbers.")
     conventions: dict[str, dict[str, Any]] = Field(description="Unit and computation of its metrics, by name.")
     schema_diff: dict[str, Any] | None = Field(description="How its version's columns differ from the one before.")

@@ -12,7 +12,7 @@ from .. import store
 from ..explaining import RunExplanation
 from .context import Asked, Cursor, Limit, Opened, RunId
 from .cursors import MAX_PAGE
-from .documents import Document, InputDocument, ListPage, Number, ShownRunId
+from .documents import Document, InputDocument, ListPage, Number, Plain, ShownRunId
 from .lineage_documents import BuiltDocument, ExplainedRun, built_document, explained_run, input_document
 from .pages import cut
 from .policies import Routes, read
@@ -43,8 +43,8 @@ class ComparedFactDocument(Document):
 
     section: str = Field(examples=["parameters"])
     name: str
-    a: Any = Field(description="What the first run has; null where it has none.")
-    b: Any = Field(description="What the second run has.")
+    a: Plain = Field(description="What the first run has; null where it has none.")
+    b: Plain = Field(description="What the second run has.")
     is_equal: bool
     change: Number | None = Field(description="Second minus first, of two finite numbers.")
     note: str
