@@ -145,7 +145,7 @@ def _fill_postgres(database: Database, tables: Mapping[Any, Iterable[dict[str, A
                 with connection.cursor() as cursor:
                     first = next(iter(rows))
                     names = list(first)
-                    statement = f"COPY {model.__tablename__} ({', '.join(_quoted(names))}) FROM STDIN"
+                    statement = f'COPY {model.__tablename__} ({", ".join(_quoted(names))}) FROM STDIN'
                     with cursor.copy(statement.encode()) as copy:
                         copy.write_row(list(first.values()))
                         for row in rows:
@@ -162,7 +162,7 @@ def _fill_sqlite(database: Database, tables: Mapping[Any, Iterable[dict[str, Any
         for model, rows in tables.items():
             first = next(iter(rows))
             marks = ", ".join("?" for _ in first)
-            statement = f"INSERT INTO {model.__tablename__} ({', '.join(_quoted(first))}) VALUES ({marks})"
+            statement = f'INSERT INTO {model.__tablename__} ({", ".join(_quoted(first))}) VALUES ({marks})'
             connection.execute(statement, _for_sqlite(first))
             connection.executemany(statement, map(_for_sqlite, rows))
         connection.execute("COMMIT")

@@ -10,7 +10,7 @@ from .documents import ArtifactDocument, run_url
 def artifact_document(run_id: UUID, artifact_id: UUID, record: ArtifactRecord) -> ArtifactDocument:
     """Return the answer about one artifact of a run."""
     url = f"{run_url(run_id)}/artifacts/{artifact_id}"
-    columns = list(record.stored.schema) if isinstance(record.stored, StoredTable) else None
+    columns = [list(column) for column in record.stored.schema] if isinstance(record.stored, StoredTable) else None
     return ArtifactDocument(
         id=artifact_id,
         name=record.name,

@@ -42,6 +42,7 @@ _SAFE = frozenset(
 )
 """What may keep its media type: no browser runs it. All else is bytes."""
 _BYTES = "application/octet-stream"
+_TYPES = _SAFE | {_BYTES}
 
 ArtifactId = Annotated[UUID, Path(description="An artifact's id.")]
 
@@ -76,14 +77,14 @@ def get_preview(
             ]
         if len(rows) >= limit:
             break
-    return PreviewDocument(columns=list(columns), rows=rows, num_rows=stored.rows)
+    return PreviewDocument(columns=[list(column) for column in columns], rows=rows, num_rows=stored.rows)
 
 
 @routes.get(
     "/runs/{run_id}/artifacts/{artifact_id}/content",
     summary="Take an artifact home",
     response_class=StreamingResponse,
-    responses={200: {"content": {_BYTES: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={200: {"content": {name: {"schema": {"type": "string", "format": "binary"}} for name in sorted(_TYPES)}}},
 )
 @read
 def get_content(freshline: Opened, run_id: RunId, artifact_id: ArtifactId) -> StreamingResponse:

@@ -1,7 +1,7 @@
 """Routes for many runs at once: each item has a result of its own, in the order given; and deletions."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from .cursors import MAX_PAGE
 from .documents import CreatedRun, Document, RunDocument
 from .policies import Routes, write
 from .problems import Code, Problem, problem_of
-from .runs import Act, Actor, Body, NewRun, created, readable, run_document
+from .runs import Act, Actor, Body, GivenRunId, NewRun, created, readable, run_document
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class NewRuns(Body):
 class SomeRuns(Body):
     """Runs that something is done to."""
 
-    ids: list[Annotated[str, Field(max_length=100)]] = Field(min_length=1, max_length=MAX_PAGE)
+    ids: list[GivenRunId] = Field(min_length=1, max_length=MAX_PAGE)
     actor: Actor = "api"
     reason: str = Field(default="", max_length=2000)
 
@@ -124,7 +124,7 @@ def delete_runs(freshline: Opened, asked: SomeRuns) -> DoneItems:
     return _done(delete, asked.ids)
 
 
-@routes.delete("/runs/{run_id}", summary="Delete a run")
+@routes.delete("/runs/{run_id:run}", summary="Delete a run")
 @write
 def delete_run(freshline: Opened, run_id: RunId, how: Deleting | None = None) -> DeletedRuns:
     """Delete a run that has ended, softly: `undelete` takes that back until garbage collection has erased it."""

@@ -3,14 +3,25 @@
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from ..composition import Freshline
 from ..queries import Queries
 from .access import Access
 from .cursors import MAX_PAGE
 
+RUN_ID = "^(run-)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MAX_INTEGER = 2**31 - 1
 """What every column of both databases takes."""
+
+
+class _RunConvertor(StringConvertor):
+    """Takes no address of its own for the id of a run: `DELETE /runs/active` is no deletion."""
+
+    regex = "(?!(?:active|bulk|compare)$)[^/]+"
+
+
+register_url_convertor("run", _RunConvertor())
 
 
 async def _freshline(request: Request) -> Freshline:
@@ -43,6 +54,8 @@ RunId = Annotated[
         description="A run's id, with or without `run-`.",
         max_length=100,
         examples=["run-0199b3c2-7d3e-7c4b-9a55-0f6d1c2b3a49"],
+        # Said, not checked: whoever reads the id has a better message.
+        json_schema_extra={"pattern": RUN_ID},
     ),
 ]
 

@@ -53,6 +53,10 @@ Plain = Annotated[Any, BeforeValidator(plain)]
 """A value of any form."""
 
 
+Column = Annotated[list[str], Field(min_length=2, max_length=2)]
+"""Name and type of a column."""
+
+
 class Document(BaseModel):
     """What all answers share."""
 
@@ -214,7 +218,7 @@ class ArtifactDocument(Document):
     rows: int | None
     size_bytes: int
     media_type: str
-    columns: list[tuple[str, str]] | None = Field(description="Name and type of each column of a table.")
+    columns: list[Column] | None = Field(description="Name and type of each column of a table.")
     first_data_date: date | None
     last_data_date: date | None
     removed_reason: str | None = Field(description="Why its data cannot be read any more; null: they can.")
@@ -225,7 +229,7 @@ class ArtifactDocument(Document):
 class PreviewDocument(Document):
     """The first rows of a table."""
 
-    columns: list[tuple[str, str]] = Field(description="Name and type, in order.")
+    columns: list[Column] = Field(description="Name and type, in order.")
     rows: list[list[Plain]] = Field(
         description="Cells in the order of the columns; times as ISO 8601, decimals as text, bytes as base64."
     )

@@ -30,6 +30,7 @@ routes = Routes(tags=["runs"])
 
 _MOST_POINTS = 10_000
 _MOST_NAMES = 500
+"""In an answer."""
 
 After = Annotated[
     int | None, Query(ge=0, le=MAX_INTEGER, description="Only those with a number above; instead of `cursor`.")
@@ -109,8 +110,8 @@ def get_series(
     freshline: Opened,
     run_id: RunId,
     names: Annotated[
-        list[Annotated[str, Query(max_length=10_000)]] | None,
-        Query(max_length=_MOST_NAMES, description="Only these, separated by commas, or given several times."),
+        list[Annotated[str, Query(max_length=2000)]] | None,
+        Query(max_length=20, description="Only these, separated by commas, or given several times."),
     ] = None,
     max_points: Annotated[
         int, Query(ge=2, le=_MOST_POINTS, description="Points of each series; its extremes stay among them.")

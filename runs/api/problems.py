@@ -187,8 +187,9 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(request: Request) -> list[str]:
-    routes = iter_route_contexts(request.app.routes)
-    return sorted({one for route in routes if route.path_regex.match(request.url.path) for one in route.methods or ()})
+    """Return what the address takes; an address that is also one with an id in it counts as itself."""
+    found = [one for one in iter_route_contexts(request.app.routes) if one.path_regex.match(request.url.path)]
+    return sorted({name for one in found if one.path_format == found[0].path_format for name in one.methods or ()})
 
 
 def _problem(

@@ -20,7 +20,7 @@ from ..record import as_run
 from ..service import Submitted
 from ..submission import Submission
 from .artifact_documents import artifact_document
-from .context import Opened, RunId
+from .context import RUN_ID, Opened, RunId
 from .documents import (
     CreatedRun,
     ReadDocument,
@@ -45,6 +45,7 @@ def _only_text(value: Any) -> Any:
 
 
 Day = Annotated[date, BeforeValidator(_only_text)]
+GivenRunId = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": RUN_ID})]
 Actor = Annotated[str, Field(min_length=1, max_length=200, description="Who asks: it is recorded.")]
 
 
@@ -76,7 +77,7 @@ class NewRun(Body):
     metadata: dict[str, Any] = Field(default_factory=dict, description="Your own; Freshline does not read it.")
     detail: dict[str, Any] = Field(default_factory=dict, description="Facts of its type that are known beforehand.")
     background: StrictBool = Field(default=True, description="Nobody waits for it.")
-    parent: str | None = Field(default=None, max_length=100, description="The run that needs it.")
+    parent: GivenRunId | None = Field(default=None, description="The run that needs it.")
     actor: Actor = "api"
 
     def submission(self, *, key: str | None = None) -> Submission:
@@ -116,7 +117,7 @@ def create_run(
     return created(submitted)
 
 
-@routes.get("/runs/{run_id}", summary="Read a run")
+@routes.get("/runs/{run_id:run}", summary="Read a run")
 @read
 def get_run(freshline: Opened, run_id: RunId) -> RunDocument:
     """Return one run with metrics, what it read, artifacts and usage."""

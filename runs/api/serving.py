@@ -52,6 +52,8 @@ class Serving:
             access_log=False,
             log_config=None,
             server_header=False,
+            # Larger than what `security` takes: who asks too much is to get a problem.
+            h11_max_incomplete_event_size=256 * 1024,
             # What a proxy says of its clients is not believed: nothing here depends on it.
             proxy_headers=False,
             timeout_graceful_shutdown=int(_END_S),

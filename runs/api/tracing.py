@@ -122,9 +122,10 @@ def get_lineage(freshline: Opened, queries: Asked, run_id: RunId) -> RunLineage:
     inputs = queries.inputs(wanted)
     with freshline.database.read() as connection:
         own = versions.version_of_run(connection, wanted)
-        built = questions.impact_of(connection, own.id) if own is not None else []
+        built = list(questions.impact_of(connection, own.id)) if own is not None else []
         shown_inputs, shown_built = inputs[:MAX_PAGE], built[:MAX_PAGE]
-        names = {one.version_id: f"{one.key}@v{one.number}" for one in (*shown_inputs, *shown_built)}
+        names = {one.version_id: f"{one.key}@v{one.number}" for one in shown_inputs}
+        names |= {one.version_id: f"{one.key}@v{one.number}" for one in shown_built}
         if own is not None:
             names[own.id] = f"{store.deployment_key(connection, own.deployment_id)}@v{own.number}"
         edges = questions.edges_among(connection, list(names))

@@ -8,7 +8,9 @@ import pytest
 from tests.architecture.sources import sources
 
 PACKAGES = [source for source in sources() if source.name.endswith(("/__init__.py", "/_freshline.py"))]
-INSIDE = {f"freshline.runs.{name}" for name in ("api", "care", "cli", "points", "redo", "remote", "repair", "searching")}
+INSIDE = {
+    f"freshline.runs.{name}" for name in ("api", "care", "cli", "points", "redo", "remote", "repair", "searching")
+}
 """Packages that export nothing: they are called by the rest of their room."""
 WITH_NAMES = [source for source in PACKAGES if source.module not in INSIDE]
 

@@ -238,6 +238,9 @@ def test_unknown_address_and_method_are_problems(api):
     api.problem("GET", "/runs/x/", status=404, code="not_found")
     problem = api.problem("PUT", "/session", status=405, code="invalid_argument")
     assert "it takes DELETE, GET, POST" in problem["detail"]
+    for method, path, takes in (("DELETE", "/runs/active", "GET"), ("GET", "/runs/bulk", "POST")):
+        answer = api.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, takes)
 
 
 def test_unexpected_error_is_logged_and_tells_nothing(api, caplog):
