@@ -11,10 +11,10 @@ const HOURS = { "1h": 1, "24h": 24, "7d": 168, "30d": 720 };
 /** Names of the filters in the page's address. */
 export const FILTERS = ["status", "type", "deployment", "since"];
 
-/** Return what the server is asked for these filters. */
-export function filterQuery(state) {
+/** Return what the server is asked for these filters; `now` stays the same for all pages of a list. */
+export function filterQuery(state, now) {
   const { status, type, deployment, since } = state;
-  const after = since in HOURS ? new Date(Date.now() - HOURS[since] * 3_600_000).toISOString() : "";
+  const after = since in HOURS ? new Date(now - HOURS[since] * 3_600_000).toISOString() : "";
   return { status, type, deployment, after };
 }
 

@@ -29,6 +29,7 @@ export function mount(element, { query }) {
   let items = [];
   let cursor = null;
   let isLoading = false;
+  let askedAt = Date.now();
   let asking = new AbortController();
   let stopStream = () => {};
   const changed = new Set();
@@ -72,7 +73,7 @@ export function mount(element, { query }) {
   }
 
   function asked(more = {}) {
-    return { query: state.q, order_by: state.order, metrics: state.metrics.join(","), ...filterQuery(state), ...more };
+    return { query: state.q, order_by: state.order, metrics: state.metrics.join(","), ...filterQuery(state, askedAt), ...more };
   }
 
   /** Return the names of the metrics of some runs in sight: one of each deployment. */
@@ -88,6 +89,7 @@ export function mount(element, { query }) {
     asking = new AbortController();
     const { signal } = asking;
     isLoading = true;
+    askedAt = Date.now();
     busy.hidden = false;
     stopStream();
     try {
@@ -101,7 +103,7 @@ export function mount(element, { query }) {
       if (error.name === "AbortError") return;
       take([], null);
       // What is wrong with the search stands below it; anything else in the place of the list.
-      if (error.code === "invalid_argument" && state.q) {
+      if (error.errors?.[0]?.pointer === "/query/query") {
         search.tell(error);
         fill(nothing, h("div.empty", {}, h("p", {}, "The search could not be understood.")));
       } else showProblem(error, nothing, { again: load });
