@@ -25,7 +25,7 @@ from ...storage.models import ArtifactKind
 from ..care import acts
 from ..composition import Freshline
 from .artifact_documents import artifact_document
-from .context import Opened, RunId
+from .context import MAX_INTEGER, Opened, RunId
 from .documents import ArtifactDocument, ListPage, PreviewDocument
 from .pages import whole
 from .policies import Routes, read
@@ -62,15 +62,21 @@ def get_preview(
     run_id: RunId,
     artifact_id: ArtifactId,
     limit: Annotated[int, Query(ge=1, le=500, description="Rows.")] = 50,
+    every: Annotated[int, Query(ge=1, le=MAX_INTEGER, description="Of so many rows one, to draw a long table.")] = 1,
 ) -> PreviewDocument:
     """Return its first rows, of at most 500 columns; long texts are cut off after 1,000 characters."""
+    import pyarrow as pa
+
     from ...storage.forms import read_batches
 
     stored = _artifact(freshline, run_id, artifact_id).stored_table()
     columns = stored.schema[:_MOST_COLUMNS]
     rows: list[list[Any]] = []
+    num_seen = 0
     for batch in read_batches(freshline.objects, stored, columns=[name for name, _ in columns]):
-        part = batch.slice(0, limit - len(rows))
+        wanted = range(-num_seen % every, batch.num_rows, every)[: limit - len(rows)]
+        part = batch.take(pa.array(wanted, pa.int64()))
+        num_seen += batch.num_rows
         if part.num_columns:
             rows += [
                 list(row) for row in zip(*(map(_cell, column.to_pylist()) for column in part.columns), strict=True)

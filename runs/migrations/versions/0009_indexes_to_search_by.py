@@ -19,9 +19,7 @@ def upgrade() -> None:
     op.create_index("ix_metric_name_value_run_id", "metric", ["name", "value", "run_id"])
     op.drop_index("ix_metric_name_value", "metric")
     op.create_index("ix_run_created_at", "run", ["created_at", "id"])
-    op.create_index(
-        "ix_run_started_at", "run", ["started_at", "id"], sqlite_where=_STARTED, postgresql_where=_STARTED
-    )
+    op.create_index("ix_run_started_at", "run", ["started_at", "id"], sqlite_where=_STARTED, postgresql_where=_STARTED)
     op.create_index("ix_run_ended_badly", "run", ["status", "id"], sqlite_where=_BADLY, postgresql_where=_BADLY)
 
 

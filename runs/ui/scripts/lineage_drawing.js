@@ -51,7 +51,22 @@ function graphOf(run, inputs, lineage) {
     const isNew = !edges.some(([a, b]) => a === source && b === target);
     if (isNew && known.has(source) && known.has(target)) edges.push([source, target]);
   }
+  layered(nodes, edges);
   return { nodes, edges };
+}
+
+/** Put every node right of all that it was built from: the shortest way, which the depth says, may be shorter. */
+function layered(nodes, edges) {
+  const at = new Map(nodes.map((node) => [node.key, node]));
+  for (let round = 0, hasMoved = true; hasMoved && round < nodes.length; round += 1) {
+    hasMoved = false;
+    for (const [source, target] of edges) {
+      const needed = at.get(source).column + 1;
+      if (at.get(target).column >= needed) continue;
+      at.get(target).column = needed;
+      hasMoved = true;
+    }
+  }
 }
 
 /** Give every node its place; an edge over several columns gets a bend in each, so that it passes beside the boxes. */

@@ -57,7 +57,7 @@ export function artifactsPart(run, { ask }) {
       if (one.removed_reason || !one.preview_url || !names.includes("equity") || shownCurves.has(one.id)) continue;
       shownCurves.set(one.id, null);
       try {
-        shownCurves.set(one.id, curve(one.name, await ask(`/artifacts/${one.id}/preview`, { limit: CURVE_ROWS })));
+        shownCurves.set(one.id, curve(one.name, await ask(`/artifacts/${one.id}/preview`, { limit: CURVE_ROWS, every: Math.ceil(one.rows / CURVE_ROWS) })));
         fill(curves, [...shownCurves.values()].filter(Boolean).map((shown) => shown.element));
       } catch {
         // The table below can still be opened, and says what is wrong.
@@ -100,7 +100,7 @@ function curve(name, { columns, rows, num_rows: numRows }) {
   const lines = [{ name: "equity", y: equity }];
   if (names.includes("benchmark")) lines.push({ name: "benchmark", y: column("benchmark"), color: "--mute", isDashed: true });
   const plot = linePlot({ isTime, height: 240 });
-  const part = rows.length < numRows ? `, the first ${number(rows.length)} of ${number(numRows)} rows` : "";
+  const part = rows.length < numRows ? `, ${number(rows.length)} of ${number(numRows)} rows` : "";
   plot.show({ x, lines, label: `${name}: equity from ${number(equity[0])} to ${number(equity.at(-1))}${part}` });
   const key = h("span.legend", {}, lines.map((line) => h("span", { data: { dashed: line.isDashed ? "yes" : "no" } }, h("i", { "aria-hidden": "true" }), line.name)));
   const figures = [figureOf(plot, h("figcaption", {}, h("strong", {}, name), h("span.soft", {}, part.slice(2)), h("span.spread"), key))];

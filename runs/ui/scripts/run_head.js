@@ -30,7 +30,8 @@ export function headPart(run, { path, onRun }) {
     h("div.title", {}, h("h1", {}, it.deployment), badge(it.status), it.version ? h("span.tag", {}, `v${it.version}`) : null),
     h("div.run-id.mono", {}, it.id, copying(it.id, "the run's id")),
   ]);
-  const drawButtons = drawing(buttons, ([status, prefect]) => [
+  const drawButtons = drawing(buttons, ([status, prefect, deployment]) => [
+    h("a.button", { href: `/?node=${encodeURIComponent(deployment)}` }, "Show in the graph"),
     prefect && h("a.button", { href: prefect, target: "_blank", rel: "noreferrer" }, "Open in Prefect", h("span", { "aria-hidden": "true" }, "↗")),
     Object.entries(ACTS).filter(([, act]) => act.when.includes(status)).map(([name, act]) =>
       h("button", { type: "button", class: act.isDangerous ? "danger" : "", onclick: () => perform(name, act) }, act.label)),
@@ -42,7 +43,7 @@ export function headPart(run, { path, onRun }) {
     ["Trigger", [plain(it.trigger), it.trigger_name && ` “${it.trigger_name}”`, ` by ${it.actor}`]],
     ["Created", moment(it.created_at)],
     ["Started", it.started_at && moment(it.started_at)],
-    ["Ended", it.ended_at && [moment(it.ended_at), " · ", ago(it.ended_at)]],
+    ["Ended", it.ended_at && [moment(it.ended_at), isRecent(it.ended_at) ? [" · ", ago(it.ended_at)] : null]],
     ["Took", took],
     ["Data as of", it.data_as_of],
     ["Attempt", it.attempt > 1 ? it.attempt : null],
@@ -74,7 +75,7 @@ export function headPart(run, { path, onRun }) {
       const reason = it.decision?.reason;
       const asked = it.status === "running" && it.pause_requested_at ? "Its pause is asked for." : null;
       drawTop({ id: it.id, deployment: it.deployment, status: it.status, version: it.version });
-      drawButtons([it.status, it.links?.prefect ?? null]);
+      drawButtons([it.status, it.links?.prefect ?? null, it.deployment]);
       drawTold([standing(it), ["refused", "waiting", "skipped"].includes(it.status) ? sentence(it.error_message ?? reason) : null, asked]);
       drawError([it.error_type, it.error_message, it.error_traceback, ["refused", "skipped"].includes(it.status)]);
       drawFacts(Object.fromEntries(["type", "trigger", "trigger_name", "actor", "created_at", "started_at", "ended_at", "data_as_of", "attempt", "resume_due_at", "parent_id", "retry_of", "replay_of"].map((name) => [name, it[name]])));
@@ -88,6 +89,10 @@ export function headPart(run, { path, onRun }) {
     },
     close: () => clearInterval(ticking),
   };
+}
+
+function isRecent(iso) {
+  return Date.now() - Date.parse(iso) < 30 * 86_400_000;
 }
 
 function failure(type, message, traceback) {

@@ -78,7 +78,12 @@ export function metricsPart(run, { ask }) {
 
 function tile(name, value, convention) {
   const told = Object.entries(convention ?? {}).filter(([key]) => key !== "unit").map(([key, one]) => `${plain(key)}: ${typeof one === "object" ? JSON.stringify(one) : one}`);
-  return h("div.tile", { title: told.join("\n") || null }, h("dt", {}, plain(name)), h("dd", {}, measured(value, convention?.unit)));
+  return h("div.tile", { title: told.join("\n") || null }, h("dt", {}, plain(name)), h("dd", {}, measuredParts(value, convention?.unit)));
+}
+
+function measuredParts(value, unit) {
+  const [told, ...rest] = measured(value, unit).split(" ");
+  return [told, rest.length ? h("small", {}, ` ${rest.join(" ")}`) : null];
 }
 
 /** Return one plot with its values as a table for those who do not see it. */

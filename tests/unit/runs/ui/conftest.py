@@ -29,7 +29,8 @@ from tests.unit.runs.test_point_sending import Attempt
 HOSTILE = "\"><img src=x onerror=alert(1)><svg onload=alert(2)>'{{7*7}}"
 """Markup, wherever a name becomes some."""
 HOSTILE_KEY = f"refresh/{HOSTILE}"
-DAYS = 300
+DAYS = 1200
+"""More than the page is given rows of: it draws every third."""
 
 
 @dataclass
