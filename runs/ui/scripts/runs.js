@@ -174,7 +174,8 @@ export function mount(element, { query }) {
     stopStream = follow("/stream", {
       onState: (live, problem) => showLive(live, problem),
       onEvent: ({ kind, data }) => {
-        if (kind === "resync") data?.why !== "started" && refresh(null);
+        // One comes first: what changed between the list and the stream is in neither.
+        if (kind === "resync") refresh(null);
         else if (kind === "run") note(data);
         else if (kind === "run_deleted") take(items.filter((run) => run.id !== data.id));
       },

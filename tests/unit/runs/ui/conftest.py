@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from playwright.sync_api import expect
 
 from freshline.runs.api.serving import Serving
 from freshline.runs.author_events import AuthorEvent
@@ -29,6 +30,8 @@ from tests.unit.runs.test_point_sending import Attempt
 HOSTILE = "\"><img src=x onerror=alert(1)><svg onload=alert(2)>'{{7*7}}"
 """Markup, wherever a name becomes some."""
 HOSTILE_KEY = f"refresh/{HOSTILE}"
+WITHIN_MS = 20_000
+expect.set_options(timeout=WITHIN_MS)
 DAYS = 1200
 """More than the page is given rows of: it draws every third."""
 
@@ -146,17 +149,23 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def session(browser: Any, served: Served) -> Any:
+    """What a browser keeps that has signed in."""
+    with watched(browser, served.url) as made:
+        made.go(f"/runs#token={TOKEN}")
+        made.page.wait_for_selector("table.runs tbody tr[data-id]")
+        return made.page.context.storage_state()
+
+
 @contextmanager
-def watched(browser: Any, url: str, *, signed_in: bool = True, **options: Any) -> Iterator[Watched]:
+def watched(browser: Any, url: str, **options: Any) -> Iterator[Watched]:
     """A page of a browser that knows nothing yet; at its end it must have done nothing that it should not."""
     context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}, **options})
     try:
         made = Watched(context.new_page(), url)
-        made.page.set_default_timeout(15_000)
+        made.page.set_default_timeout(WITHIN_MS)
         made.attach()
-        if signed_in:
-            made.go(f"/runs#token={TOKEN}")
-            made.page.wait_for_selector("main .view")
         yield made
         assert made.faults == []
     finally:
@@ -164,7 +173,8 @@ def watched(browser: Any, url: str, *, signed_in: bool = True, **options: Any) -
 
 
 @pytest.fixture
-def view(browser: Any, served: Served) -> Iterator[Watched]:
-    """A page that is signed in."""
-    with watched(browser, served.url) as made:
+def view(browser: Any, served: Served, session: Any) -> Iterator[Watched]:
+    """A page that is signed in, at the list of runs."""
+    with watched(browser, served.url, storage_state=session) as made:
+        made.go("/runs")
         yield made
