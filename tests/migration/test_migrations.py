@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from freshline.runs import migrate
+from freshline.runs import migrate, views
 from freshline.runs.migrate import HEAD, current_revision, ensure_schema, known_revisions, upgrade
 from freshline.storage.database import Database
 from freshline.storage.errors import StoreVersion
@@ -176,6 +176,92 @@ def test_new_store_gets_one_identity_which_stays(empty):
     ensure_schema(empty)
     upgrade(empty)
     assert stores_of(empty) == before
+
+
+def views_of(database):
+    """View -> its query as the database has it."""
+    query = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'view'",
+        "postgresql": "SELECT viewname, definition FROM pg_views WHERE schemaname = current_schema()",
+    }[database.dialect]
+    with database.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(sa.text(query))}
+
+
+def test_views_of_a_migrated_store_are_those_that_the_program_declares(empty):
+    ensure_schema(empty)
+    found = views_of(empty)
+    assert set(found) == set(views.NAMES)
+    with empty.transaction() as connection:
+        views.drop_views(connection)
+        views.make_views(connection)
+    assert views_of(empty) == found
+    with empty.read() as connection:
+        assert all(columns for columns in views.columns_of(connection).values())
+
+
+def change_in_a_batch(connection):
+    """What a later revision may do: on SQLite this copies the table, and gives the copy its name."""
+    from alembic.migration import MigrationContext
+    from alembic.operations import Operations
+
+    operations = Operations(MigrationContext.configure(connection))
+    with operations.batch_alter_table("metric") as batch:
+        batch.alter_column("name", existing_type=sa.String(), type_=sa.String(250))
+
+
+def test_table_that_views_show_is_changed_while_they_are_away(empty):
+    ensure_schema(empty)
+    with empty.transaction() as connection:
+        views.drop_views(connection)
+        change_in_a_batch(connection)
+        views.make_views(connection)
+    assert set(views_of(empty)) == set(views.NAMES)
+
+
+def test_view_that_stays_stops_a_batch(empty):
+    # Why the environment takes them away on SQLite, and a revision that changes a type does on Postgres.
+    ensure_schema(empty)
+    with pytest.raises(sa.exc.DBAPIError, match="view"), empty.transaction() as connection:
+        change_in_a_batch(connection)
+
+
+def test_upgrade_of_a_store_whose_views_are_old_makes_them_anew(empty):
+    ensure_schema(empty)
+    with empty.transaction() as connection:
+        connection.execute(sa.text("DROP VIEW v_runs"))
+        # The first columns as they are: Postgres lets a view grow, and keeps who may read it.
+        connection.execute(sa.text("CREATE VIEW v_runs AS SELECT 'run-' AS run_id, id AS run_key FROM run"))
+    with empty.read() as connection:
+        assert views.columns_of(connection)["v_runs"] == ["run_id", "run_key"]
+    upgrade(empty)
+    with empty.read() as connection:
+        assert "deployment" in views.columns_of(connection)["v_runs"]
+
+
+@pytest.mark.parametrize("empty_url", ["postgres"], indirect=True)
+def test_upgrade_keeps_who_may_read_the_views_and_what_stands_upon_them(empty):
+    ensure_schema(empty)
+    with empty.transaction() as connection:
+        connection.execute(sa.text("CREATE VIEW mine AS SELECT run_id FROM v_runs"))
+        connection.execute(sa.text("GRANT SELECT ON v_runs TO PUBLIC"))
+    upgrade(empty)
+    with empty.read() as connection:
+        granted = "SELECT count(*) FROM information_schema.role_table_grants WHERE table_name = 'v_runs'"
+        granted += " AND grantee = 'PUBLIC'"
+        assert connection.execute(sa.text(granted)).scalar_one() == 1
+    assert set(views_of(empty)) == {"mine", *views.NAMES}
+
+
+def test_downgrade_below_the_views_leaves_none(empty):
+    from alembic import command
+
+    ensure_schema(empty)
+    with empty.transaction() as connection:
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0009")
+    assert (revision_of(empty), views_of(empty)) == ("0009", {})
 
 
 def test_upgrade_again_changes_nothing(empty):
