@@ -19,6 +19,7 @@ from .points.recording import PointRecording
 from .redo.backfilling import advance_all
 from .repair.auto_refresh import refresh_stale
 from .repair.reconcile import Reconciler
+from .run_artifacts import RunArtifacts
 
 _LOGGER = logging.getLogger(__name__)
 _DISPATCH_S = 0.25
@@ -32,7 +33,14 @@ _COLLECT_S = 60.0
 class Background:
     """Keeps dispatching and reconciling until it is closed; an error is logged, and the next pass tries again."""
 
-    def __init__(self, freshline: Freshline, gateway: Gateway, *, reconcile_s: float | None = None) -> None:
+    def __init__(
+        self,
+        freshline: Freshline,
+        gateway: Gateway,
+        *,
+        reconcile_s: float | None = None,
+        page_url: str | None = None,
+    ) -> None:
         settings = freshline.settings
         self._freshline = freshline
         self._closed = threading.Event()
@@ -55,8 +63,14 @@ class Background:
             # So does this; from here a chain goes on within a second or two of each completion.
             self._thread("auto-refresh", partial(refresh_stale, freshline.database), _REFRESH_S),
             self._thread("spools", self._send_spools, _SPOOLS_S),
-            self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
         ]
+        if settings.prefect_artifacts:
+            # The setting before this process's own address: people may reach the page by another one.
+            runs = RunArtifacts(freshline.database, gateway, settings.page_url or page_url)
+            self._threads += [
+                self._thread("gate-artifacts", GateArtifacts(freshline.database, gateway).pass_once, _SHOW_S),
+                self._thread("run-artifacts", runs.pass_once, _SHOW_S),
+            ]
         if settings.gc_every_s:
             collector = Collector(freshline.database, freshline.objects)
             every, grace = timedelta(seconds=settings.gc_every_s), timedelta(seconds=settings.gc_grace_s)

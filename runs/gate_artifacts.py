@@ -5,10 +5,8 @@ decision: no flow waits for it, no transaction holds it, and what cannot be writ
 by anything else. Says nothing of a run's parameters.
 """
 
-import html
 import logging
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +20,8 @@ from ..lineage.models import Deployment
 from ..storage.database import Database
 from ..storage.errors import InvalidInput, PrefectError
 from ..storage.ids import show_run_id
-from . import store
+from . import markdown, store
+from .markdown import cell, text
 from .status import RunStatus
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,9 +37,6 @@ _LOOK_BACK = timedelta(hours=1)
 _OVERLAP = timedelta(minutes=1)
 _AT_ONCE = 50
 _ATTEMPTS = 3
-_MOST_UPSTREAMS = 100
-_LONGEST_CELL = 300
-_LONGEST_TEXT = 3_000
 
 _LATER = frozenset({"at", "fail", "grace", "of", "sessions", "timezone", "warn"})
 """Keys of a policy that stand behind the one that says its kind: a database does not keep their order."""
@@ -101,9 +97,9 @@ class GateArtifacts:
             known = {(artifact.flow_run_id, artifact.data) for artifact in there}
         written = 0
         for row in runs:
-            text = gate_page(row, row.key)
-            if (row.flow_run_id, text) not in known:
-                if self._write(row, text):
+            page = gate_page(row, row.key)
+            if (row.flow_run_id, page) not in known:
+                if self._write(row, page):
                     written += 1
                 elif self._failed[row.id] < _ATTEMPTS:
                     continue
@@ -112,11 +108,11 @@ class GateArtifacts:
         self._shown |= {run_id: points[run_id] for run_id in set(run_ids) - {row.id for row in runs}}
         return written
 
-    def _write(self, run: Row[Any], text: str) -> bool:
+    def _write(self, run: Row[Any], page: str) -> bool:
         """Write one; return False when Prefect is there, but does not take it."""
         try:
             self.gateway.write_markdown_artifact(
-                artifact_key(run.key), text, description="What the gate saw", flow_run_id=run.flow_run_id
+                artifact_key(run.key), page, description="What the gate saw", flow_run_id=run.flow_run_id
             )
         except (PrefectError, InvalidInput) as failure:
             if not self.gateway.is_healthy():
@@ -142,22 +138,18 @@ class GateArtifacts:
 
 def artifact_key(deployment: str) -> str:
     """Return the key of the artifacts of a deployment, in the characters that Prefect allows."""
-    return PREFIX + re.sub(r"[^a-z0-9]+", "-", deployment.lower()).strip("-")
+    return markdown.artifact_key(PREFIX, deployment)
 
 
 def gate_page(run: Row[Any], deployment: str) -> str:
     """Return the decision on a run as markdown: the verdict in one sentence, and a table of what the gate saw."""
     decision: Mapping[str, Any] = run.decision
-    lines = [f"### The gate: {decision['verdict']}", "", _text(decision["reason"]), ""]
+    lines = [f"### The gate: {decision['verdict']}", "", text(decision["reason"]), ""]
     if run.status == RunStatus.REFUSED and run.error_message and run.error_message != decision["reason"]:
-        lines += [f"The run was refused: {_text(run.error_message)}", ""]
+        lines += [f"The run was refused: {text(run.error_message)}", ""]
     if decision.get("forced_by"):
-        lines += [f"It was forced by {_text(decision['forced_by'])}.", ""]
-    upstreams = decision["upstreams"]
-    lines += [_table_row(_HEAD), _table_row("---" for _ in _HEAD)]
-    lines += [_table_row(_cells(upstream)) for upstream in upstreams[:_MOST_UPSTREAMS]]
-    if len(upstreams) > _MOST_UPSTREAMS:
-        lines.append(_table_row([f"… and {len(upstreams) - _MOST_UPSTREAMS} more", *[""] * (len(_HEAD) - 1)]))
+        lines += [f"It was forced by {text(decision['forced_by'])}.", ""]
+    lines += markdown.table(_HEAD, [_cells(upstream) for upstream in decision["upstreams"]])
     facts = [f"{show_run_id(run.id)} of {deployment}", f"`on_stale`: {decision['on_stale']}"]
     if decision.get("as_of"):
         facts.append(f"as of {_moment(decision['as_of'])}")
@@ -169,32 +161,16 @@ def _cells(upstream: Mapping[str, Any]) -> list[str]:
     policy = upstream.get("policy") or {}
     number = upstream.get("version")
     return [
-        _cell(upstream["role"]),
-        _cell(upstream["deployment"]),
+        cell(upstream["role"]),
+        cell(upstream["deployment"]),
         f"v{number}" if number is not None else "",
-        _cell(upstream.get("data_end") or ""),
-        _cell(upstream["freshness"]),
-        _cell(upstream.get("reason") or upstream.get("warning") or ""),
-        _cell(", ".join(f"{name}: {policy[name]}" for name in sorted(policy, key=lambda name: (name in _LATER, name)))),
+        cell(upstream.get("data_end") or ""),
+        cell(upstream["freshness"]),
+        cell(upstream.get("reason") or upstream.get("warning") or ""),
+        cell(", ".join(f"{name}: {policy[name]}" for name in sorted(policy, key=lambda name: (name in _LATER, name)))),
         _moment(upstream["lapses_at"]) if upstream.get("lapses_at") else "",
     ]
 
 
-def _table_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _moment(written: str) -> str:
-    return f"{datetime.fromisoformat(written):%Y-%m-%d %H:%M} UTC"
-
-
-def _cell(value: object) -> str:
-    return _text(str(value), longest=_LONGEST_CELL)
-
-
-def _text(text: str, *, longest: int = _LONGEST_TEXT) -> str:
-    """Return text that says in markdown, a table's cell too, what it says, whatever it holds."""
-    plain = " ".join(text.split())
-    if len(plain) > longest:
-        plain = plain[: longest - 1] + "…"
-    return re.sub(r"([\\`*|\[\]])", r"\\\1", html.escape(plain, quote=False))
+    return markdown.moment(datetime.fromisoformat(written))

@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     system_metrics: bool = False
     """Whether the use of processor, memory, disk, network and GPUs is sampled beside every tracked flow."""
 
+    prefect_artifacts: bool = True
+    """Whether each run leaves Prefect artifacts: what the gate saw, inputs, metrics, outputs, a link to its page."""
+
+    page_url: str | None = Field(default=None, pattern=r"^https?://[^\s<>()\[\]\\`|\"']+$")
+    """Where people reach Freshline's page, for links to it; `freshline up` knows its own."""
+
     gc_every_s: float = Field(default=86_400.0, ge=0)
     """How often `freshline up` and `reconcile` collect garbage, in seconds; 0: never."""
 

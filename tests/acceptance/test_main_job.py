@@ -1,6 +1,7 @@
 """The chain on real prices: records, versions, pins, Parquet contents and staleness, not printed text."""
 
 import math
+import re
 import time
 from collections import Counter
 from datetime import date
@@ -194,6 +195,30 @@ def test_prefect_has_exactly_one_flow_run_per_run(main_job):
     found = main_job.embedded.gateway.read_flow_runs([run.flow_run_id for run in runs])
     assert len(found) == len(runs)
     assert {flow_run.state_name for flow_run in found.values()} == {"Completed"}
+
+
+def test_runs_left_what_they_read_measured_and_wrote_on_their_flow_runs(main_job):
+    runs = {run.flow_run_id: (key, run) for key, run in main_job.first}
+    wanted = {
+        (flow_run_id, f"freshline-{what}-{key.replace('/', '-')}")
+        for flow_run_id, (key, _) in runs.items()
+        for what in ("inputs", "metrics", "outputs")
+        if (what, key) != ("inputs", "refresh/prices")  # a source reads nothing
+    }
+    deadline = time.monotonic() + 60
+    found = {}
+    while not wanted <= found.keys() and time.monotonic() < deadline:
+        there = main_job.embedded.gateway.read_artifacts(runs, prefix="freshline-")
+        found = {(one.flow_run_id, one.key): one.data for one in there}
+        time.sleep(0.25)
+    assert wanted - found.keys() == set()
+    assert len(found) == len(there), "one was written twice"
+    book = main_job.book.run
+    read = found[book.flow_run_id, "freshline-inputs-backtest-book"]
+    assert re.search(r"^\| \w+ \| optimize/book \| v1 \| [\d-]+ \| yes \| yes \|$", read, re.MULTILINE)
+    measured = found[book.flow_run_id, "freshline-metrics-backtest-book"]
+    assert f"| total_return | {main_job.book.metrics['total_return']:.6g} | fraction |" in measured
+    assert "| equity_curve | table | " in found[book.flow_run_id, "freshline-outputs-backtest-book"]
 
 
 # Somebody clicks Run in the Prefect UI: exactly one run, of the right type, with its inputs, or the reason why not.
