@@ -69,10 +69,12 @@ def embedded(
     worker_limit: int | None = None,
     reconcile_s: float | None = None,
     isolated: bool = False,
+    page_url: str | None = None,
 ) -> Iterator[Embedded]:
     """Start everything in a directory, and end it when the block ends, however it does.
 
-    With `isolated`, Freshline's own settings in the environment do not count: records and objects stay here.
+    With `isolated`, Freshline's own settings in the environment do not count: records and objects stay here. At
+    `page_url` the caller serves the page: links in Prefect lead there.
 
     Raises:
         StackError: the directory cannot be written, the port is in use, or Prefect did not start.
@@ -92,7 +94,7 @@ def embedded(
         exits.callback(freshline.database.dispose)
         gateway = PrefectGateway()
         exits.callback(gateway.close)
-        exits.enter_context(Background(freshline, gateway, reconcile_s=reconcile_s))
+        exits.enter_context(Background(freshline, gateway, reconcile_s=reconcile_s, page_url=page_url))
         yield Embedded(home, freshline, gateway, stack)
 
 

@@ -27,7 +27,12 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
     with (
         out.status("starting") as status,
         embedded(
-            home, port=port, worker_limit=worker_limit, stage=lambda name: status.update(f"starting: {name}")
+            home,
+            port=port,
+            worker_limit=worker_limit,
+            stage=lambda name: status.update(f"starting: {name}"),
+            # A port that is not known before it is taken has no links.
+            page_url=f"http://127.0.0.1:{settings.api_port}" if settings.api_port else None,
         ) as stack,
         Serving(stack.freshline) as serving,
     ):

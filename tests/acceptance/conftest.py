@@ -39,7 +39,8 @@ class MainJob:
 @pytest.fixture(scope="module")
 def main_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MainJob]:
     """Deploy the shipped catalogue and do what the tutorial says; down again when its module is done."""
-    with embedded(tmp_path_factory.mktemp("main-job"), isolated=True, reconcile_s=5.0) as stack:
+    directory = tmp_path_factory.mktemp("main-job")
+    with embedded(directory, isolated=True, reconcile_s=5.0, page_url="http://127.0.0.1:4280") as stack:
         stack.deploy(CATALOGUE, schedules=False)
         left: dict[str, Any] = {"stack": stack}
         for block in code(read("tutorials/the-chain.md"), "python", title=""):

@@ -202,7 +202,7 @@ def test_runs_left_what_they_read_measured_and_wrote_on_their_flow_runs(main_job
     wanted = {
         (flow_run_id, f"freshline-{what}-{key.replace('/', '-')}")
         for flow_run_id, (key, _) in runs.items()
-        for what in ("inputs", "metrics", "outputs")
+        for what in ("inputs", "metrics", "outputs", "run")
         if (what, key) != ("inputs", "refresh/prices")  # a source reads nothing
     }
     deadline = time.monotonic() + 60
@@ -219,6 +219,7 @@ def test_runs_left_what_they_read_measured_and_wrote_on_their_flow_runs(main_job
     measured = found[book.flow_run_id, "freshline-metrics-backtest-book"]
     assert f"| total_return | {main_job.book.metrics['total_return']:.6g} | fraction |" in measured
     assert "| equity_curve | table | " in found[book.flow_run_id, "freshline-outputs-backtest-book"]
+    assert f"](http://127.0.0.1:4280/runs/run-{book.id})" in found[book.flow_run_id, "freshline-run-backtest-book"]
 
 
 # Somebody clicks Run in the Prefect UI: exactly one run, of the right type, with its inputs, or the reason why not.
