@@ -4,6 +4,7 @@ Reads and writes edges in the caller's transaction. Knows nothing of freshness.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,26 @@ from sqlalchemy.engine import Connection
 
 from ..storage.errors import InvalidInput
 from ..storage.statement import Sql, Statement
+from ..storage.words import EdgeKind
 from .models import Deployment, Edge
 
 _EDGE = Edge.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEdge:
+    """One deployment reads another one, by their keys."""
+
+    source: str
+    """What is read."""
+    target: str
+    """Who reads it."""
+    role: str
+    kind: EdgeKind
+    """What the reader takes."""
+    observed: bool
+    """Not declared: a run read it."""
 
 
 Start = Callable[[Sql, sa.Column[UUID]], sa.ColumnElement[bool]]
@@ -45,6 +62,29 @@ _EDGES_INTO = Statement(
         sa.select(_EDGE).where(sql.among(_EDGE.c.deployment_id, "ids")).order_by(_EDGE.c.deployment_id, _EDGE.c.role)
     )
 )
+
+
+_SOURCE, _TARGET = _DEPLOYMENT.alias("source"), _DEPLOYMENT.alias("target")
+_ALL_NAMED = Statement(
+    lambda _: (
+        sa.select(
+            _SOURCE.c.key.label("source"), _TARGET.c.key.label("target"), _EDGE.c.role, _EDGE.c.kind, _EDGE.c.observed
+        )
+        .join(_TARGET, _TARGET.c.id == _EDGE.c.deployment_id)
+        .join(_SOURCE, _SOURCE.c.id == _EDGE.c.upstream_id)
+        .where(_TARGET.c.tenant_id == sa.bindparam("tenant_id"))
+        .where(_SOURCE.c.retired_at.is_(None), _TARGET.c.retired_at.is_(None))
+        .order_by(_TARGET.c.key, _EDGE.c.role)
+    )
+)
+
+
+def named_edges(connection: Connection, *, tenant_id: str) -> list[NamedEdge]:
+    """Return the edges between deployments of a tenant that are not retired, by reader and role."""
+    return [
+        NamedEdge(row.source, row.target, row.role, EdgeKind(row.kind), bool(row.observed))
+        for row in _ALL_NAMED.rows(connection, tenant_id=tenant_id)
+    ]
 
 
 def downstream_of(connection: Connection, deployment_ids: Iterable[UUID]) -> set[UUID]:

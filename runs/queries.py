@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage import questions, reasons, registry, versions
+from ..lineage import graph, questions, reasons, registry, versions
 from ..lineage.listing import Listing
 from ..lineage.models import Deployment, DeploymentState, Version
 from ..storage.artifacts import ArtifactRecord, artifacts_of
@@ -53,6 +53,20 @@ class DeploymentStatus:
     """One sentence on its freshness."""
     auto_refresh: str | None = None
     """One sentence on the run that follows by itself; null when none does, because it is ready or nobody wants it."""
+    external: bool = False
+    """Prefect does not run it: its versions are published by hand."""
+
+
+@dataclass(frozen=True)
+class GraphNow:
+    """All deployments that are not retired, and which of them read which."""
+
+    deployments: Sequence[DeploymentStatus]
+    """By key."""
+    edges: Sequence[graph.NamedEdge]
+    """By reader and role."""
+    at: datetime
+    """When it was so, by the database's clock."""
 
 
 @dataclass(frozen=True)
@@ -149,35 +163,17 @@ class Queries:
         Raises:
             NotFound: there is no such deployment; the message has the nearest keys.
         """
-        query = (
-            sa.select(_DEPLOYMENT.c.id, _DEPLOYMENT.c.key, _STATE, _VERSION.c.number, _VERSION.c.data_end)
-            .join(_STATE, _STATE.c.deployment_id == _DEPLOYMENT.c.id)
-            .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
-            .where(_DEPLOYMENT.c.tenant_id == self.tenant_id, _DEPLOYMENT.c.retired_at.is_(None))
-            .order_by(_DEPLOYMENT.c.key)
-        )
         with self.database.read() as connection:
-            if deployment is not None:
-                only = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
-                query = query.where(_DEPLOYMENT.c.id == only.id)
-            rows = list(connection.execute(query))
-            why = reasons.sentences_of(connection, [row.id for row in rows])
-            stale = stale_among(connection, [row.id for row in rows]) if is_wanted(connection) else {}
-            return [
-                DeploymentStatus(
-                    key=row.key,
-                    freshness=row.freshness,
-                    activity=row.activity,
-                    version=row.number,
-                    data_end=row.data_end,
-                    last_run_at=row.last_run_at,
-                    last_stop_reason=row.last_stop_reason,
-                    lapses_at=row.lapses_at,
-                    why=why[row.id],
-                    auto_refresh=due(stale[row.id]).sentence() if row.id in stale else None,
-                )
-                for row in rows
-            ]
+            if deployment is None:
+                return self._status(connection)
+            return self._status(connection, registry.deployment(connection, deployment, tenant_id=self.tenant_id).id)
+
+    def graph(self) -> GraphNow:
+        """Return every deployment that is not retired, and the edges between them."""
+        with self.database.read() as connection:
+            deployments = self._status(connection)
+            edges = graph.named_edges(connection, tenant_id=self.tenant_id)
+            return GraphNow(deployments, edges, at=self.database.now(connection))
 
     def explain(self, deployment: str) -> reasons.Explanation:
         """Return why a deployment is as fresh as it is, down to the runs and versions that started it.
@@ -267,6 +263,47 @@ class Queries:
             if time.monotonic() > deadline:
                 raise FreshlineError(f"{show_run_id(wanted)} is still {row.status} after {timeout_s:g} s")
             time.sleep(_POLL_S)
+
+    def _status(self, connection: Connection, only: UUID | None = None) -> list[DeploymentStatus]:
+        query = (
+            sa.select(
+                _DEPLOYMENT.c.id,
+                _DEPLOYMENT.c.key,
+                _DEPLOYMENT.c.external,
+                _STATE.c.freshness,
+                _STATE.c.activity,
+                _STATE.c.last_run_at,
+                _STATE.c.last_stop_reason,
+                _STATE.c.lapses_at,
+                _VERSION.c.number,
+                _VERSION.c.data_end,
+            )
+            .join(_STATE, _STATE.c.deployment_id == _DEPLOYMENT.c.id)
+            .outerjoin(_VERSION, _VERSION.c.id == _STATE.c.version_id)
+            .where(_DEPLOYMENT.c.tenant_id == self.tenant_id, _DEPLOYMENT.c.retired_at.is_(None))
+            .order_by(_DEPLOYMENT.c.key)
+        )
+        if only is not None:
+            query = query.where(_DEPLOYMENT.c.id == only)
+        rows = list(connection.execute(query))
+        why = reasons.sentences_of(connection, [row.id for row in rows])
+        stale = stale_among(connection, [row.id for row in rows]) if is_wanted(connection) else {}
+        return [
+            DeploymentStatus(
+                key=row.key,
+                freshness=row.freshness,
+                activity=row.activity,
+                version=row.number,
+                data_end=row.data_end,
+                last_run_at=row.last_run_at,
+                last_stop_reason=row.last_stop_reason,
+                lapses_at=row.lapses_at,
+                why=why[row.id],
+                auto_refresh=due(stale[row.id]).sentence() if row.id in stale else None,
+                external=row.external,
+            )
+            for row in rows
+        ]
 
     def _version(self, connection: Connection, reference: str | UUID) -> UUID:
         if questions.is_run(reference):

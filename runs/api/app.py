@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from ..composition import Freshline
 from ..ui import serving as page
-from . import artifacts, bulk, deployments, lists, logs, runs, session, tracing, versions, worker
+from . import artifacts, bulk, deployments, graph, lists, logs, runs, session, tracing, versions, worker
 from .access import PREFIX, Access, access_for
 from .openapi import describe
 from .policies import Routes, check_policies, read
@@ -29,6 +29,7 @@ API: Sequence[Routes] = (
     artifacts.routes,
     deployments.routes,
     versions.routes,
+    graph.routes,
     worker.routes,
 )
 """The groups of routes under `/api/v1`, in the order of the documentation. Fixed paths (`/runs/active`) come before
