@@ -19,6 +19,7 @@ from . import (
     inputs_of_a_run,
     metric_log,
     metric_points,
+    page_graph,
     propagation,
     run_life_postgres,
     run_life_sqlite,
@@ -80,6 +81,7 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             metric_points.WORK,
             metric_log.WORK,
             metric_log.COST,
+            page_graph.WORK,
         )
     }
     wanted = environment.get("BENCH") or ""

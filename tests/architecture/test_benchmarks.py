@@ -87,6 +87,7 @@ def test_nothing_asked_for_is_every_work_with_its_own_rounds():
         "metric_points",
         "metric_log",
         "metric_log_cost",
+        "page_graph",
     ]
     assert rounds is None
 
