@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from ..runs.author_events import CheckpointRestored, RecordableEvent
-from ..runs.events import ProgressReported
 from ..runs.port import BodyPort
+from ..runs.run_events import ProgressReported
 from ..storage.database import dump_json
 from ..storage.errors import Fenced, InvalidInput
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from ..runs import author_events, events
+from ..runs import author_events
+from ..runs import run_events as events
 from ..runs.points.chunks import Chunk, SentChunk
 from ..runs.points.spool import Spool
 from ..runs.port import UpstreamVersion

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from ..storage.database import Database
 from ..storage.errors import StoreUnavailable, StoreVersion
+from ..storage.ids import Identified, id_of
 from ..storage.settings import load_settings
 from . import lapse, questions, reasons, registry
 from .lapse import Expiring
@@ -26,45 +27,56 @@ from .reasons import Explanation
 
 T = TypeVar("T")
 
+Reference = str | UUID | Identified
+"""A version, or the run that published it: by name, by id, or as its record."""
+
 _NOT_THERE = {"42P01", "42703"}  # undefined_table, undefined_column
 _lock = threading.Lock()
 _opened: dict[str, Database] = {}
 
 
 def inputs(
-    reference: str | UUID, *, recursive: bool = True, database: Database | None = None, tenant_id: str | None = None
+    reference: Reference,
+    *,
+    recursive: bool = True,
+    database: Database | None = None,
+    tenant_id: str | None = None,
 ) -> Listing[InputVersion]:
     """Return what went into a version, nearest first, down to the sources; with `recursive=False` what it read itself.
 
-    `backtest/book` is the current version, `backtest/book@v2` and `backtest/book@champion` are those, `run-…` is what
-    that run has published.
+    `backtest/book` is the current version, `backtest/book@v2` and `backtest/book@champion` are those; `run-…`, or a
+    run's record, is what that run has published.
 
     Raises:
         InvalidInput: the text is neither a version nor a run.
         NotFound: there is no such deployment or version; the message has what is near.
     """
 
+    meant = id_of(reference)
+
     def ask(connection: Connection, tenant: str) -> Listing[InputVersion]:
-        if recursive and questions.is_run(reference):
-            return questions.inputs_of_run(connection, questions.run_named(reference), tenant_id=tenant)
-        version_id = questions.version_named(connection, reference, tenant_id=tenant)
+        if recursive and questions.is_run(meant):
+            return questions.inputs_of_run(connection, questions.run_named(meant), tenant_id=tenant)
+        version_id = questions.version_named(connection, meant, tenant_id=tenant)
         return questions.inputs_of(connection, version_id, recursive=recursive)
 
     return answer(ask, database, tenant_id)
 
 
 def consumers(
-    reference: str | UUID, *, database: Database | None = None, tenant_id: str | None = None
+    reference: Reference, *, database: Database | None = None, tenant_id: str | None = None
 ) -> Listing[BuiltVersion]:
     """Return the versions that read this one directly; references and errors as of `inputs`."""
 
     def ask(connection: Connection, tenant: str) -> Listing[BuiltVersion]:
-        return questions.consumers_of(connection, questions.version_named(connection, reference, tenant_id=tenant))
+        return questions.consumers_of(
+            connection, questions.version_named(connection, id_of(reference), tenant_id=tenant)
+        )
 
     return answer(ask, database, tenant_id)
 
 
-def impact(reference: str | UUID, *, database: Database | None = None, tenant_id: str | None = None) -> Impact:
+def impact(reference: Reference, *, database: Database | None = None, tenant_id: str | None = None) -> Impact:
     """Return everything that was built from a version, directly or through others, nearest first.
 
     Its attribute `current` has what of it is in use: the current versions of their deployments. References and errors
@@ -72,7 +84,8 @@ def impact(reference: str | UUID, *, database: Database | None = None, tenant_id
     """
 
     def ask(connection: Connection, tenant: str) -> Impact:
-        return questions.impact_of(connection, questions.version_named(connection, reference, tenant_id=tenant))
+        version_id = questions.version_named(connection, id_of(reference), tenant_id=tenant)
+        return questions.impact_of(connection, version_id)
 
     return answer(ask, database, tenant_id)
 

@@ -11,6 +11,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from ..storage.literal import literal
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,8 +31,9 @@ class Listing(list[T]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the records' fields."""
-        return tuple(field.name for field in dataclasses.fields(self._of))  # type: ignore[arg-type]  # T is a dataclass
+        """The names of the records' fields, and behind them of what the records derive, as their `DERIVED` says."""
+        fields = (field.name for field in dataclasses.fields(self._of))  # type: ignore[arg-type]  # T is a dataclass
+        return (*fields, *getattr(self._of, "DERIVED", ()))
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the rows as a table: n rows; a column per field, ids and words as text."""
@@ -72,12 +75,17 @@ def cell(value: Any) -> Any:
     return value
 
 
+def as_html(text: str) -> str:
+    """Return a text as HTML that shows it: nothing in it is markup, or turns around what stands beside it."""
+    return escape(literal(text, keep_lines=True))
+
+
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", more: int = 0) -> str:
     """Return an HTML table; what people wrote is text in it, never markup. `more` rows are said to be left out."""
-    head = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(_shown(value))}</td>' for value in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{as_html(name.replace('_', ' '))}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{as_html(_shown(value))}</td>' for value in row)}</tr>" for row in rows)
     rest = f'<tr><td colspan="{len(columns)}">{more:,} more</td></tr>' if more > 0 else ""
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    title = f"<caption>{as_html(caption)}</caption>" if caption else ""
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}{rest}</tbody></table>"
 
 

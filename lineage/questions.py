@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -53,6 +53,24 @@ class InputVersion:
     """It is still the current version of its deployment, or has the same digest as that."""
     is_withdrawn: bool = False
     """Somebody declared it wrong."""
+
+    DERIVED: ClassVar = ("resource", "version", "holds")
+    """What a table has besides."""
+
+    @property
+    def resource(self) -> str:
+        """What it is a version of, such as `prices`."""
+        return self.key.partition("/")[2]
+
+    @property
+    def version(self) -> str:
+        """How it is asked for, such as `refresh/prices@v12`."""
+        return f"{self.key}@v{self.number}"
+
+    @property
+    def holds(self) -> bool:
+        """It is current, and nobody declared it wrong."""
+        return self.is_current and not self.is_withdrawn
 
 
 @dataclass(frozen=True, slots=True)

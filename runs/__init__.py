@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .care.retention import Retention
     from .care.verifying import How, Verifier
     from .comparing import Comparison
+    from .comparing_many import RunTable
+    from .event_log import EventLog, LoggedEvent
     from .explaining import RunExplanation
     from .interface import (
         aliases,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         compare_replay,
         delete,
         deletions,
+        events,
         explain,
         get,
         inputs,
@@ -70,8 +73,10 @@ _HOME = {
     "Collector": "care.collecting",
     "Comparison": "comparing",
     "Deletions": "care.deletion",
+    "EventLog": "event_log",
     "FoundRun": "searching.found",
     "How": "care.verifying",
+    "LoggedEvent": "event_log",
     "Page": "searching.searches",
     "Publication": "publication",
     "ReplayComparison": "redo.replay_comparison",
@@ -81,6 +86,7 @@ _HOME = {
     "RunExplanation": "explaining",
     "RunMetrics": "points.reading",
     "RunStatus": "status",
+    "RunTable": "comparing_many",
     "Search": "searching.searches",
     "SearchError": "searching.errors",
     "Searches": "searching.searches",
@@ -96,6 +102,7 @@ _HOME = {
     "compare_replay": "interface",
     "delete": "interface",
     "deletions": "interface",
+    "events": "interface",
     "explain": "interface",
     "get": "interface",
     "inputs": "interface",
@@ -130,8 +137,10 @@ __all__ = [
     "Collector",
     "Comparison",
     "Deletions",
+    "EventLog",
     "FoundRun",
     "How",
+    "LoggedEvent",
     "Page",
     "Publication",
     "ReplayComparison",
@@ -141,6 +150,7 @@ __all__ = [
     "RunExplanation",
     "RunMetrics",
     "RunStatus",
+    "RunTable",
     "Search",
     "SearchError",
     "Searches",
@@ -156,6 +166,7 @@ __all__ = [
     "compare_replay",
     "delete",
     "deletions",
+    "events",
     "explain",
     "get",
     "inputs",

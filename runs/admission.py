@@ -15,7 +15,8 @@ from ..storage.compiled import Answer
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement, one_of
 from ..storage.words import IfReady, OnStale, Trigger, UpdateMode
-from . import events, gate, outbox, store, waits
+from . import gate, outbox, store, waits
+from . import run_events as events
 from .creation import Origin, create_run
 from .ending import end_run, freshness_now
 from .gate import Decision, Verdict

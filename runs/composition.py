@@ -118,12 +118,24 @@ def open_objects(settings: Settings, *, retry_s: float | None = None) -> "Object
 def shared_freshline() -> Freshline:
     """Return the store that the environment names, opened once per process."""
     settings = load_settings()
-    key = settings.resolved_database_url() + "\n" + settings.resolved_artifacts_url()
+    key = _key(settings)
     with _lock:
         if key not in _opened:
             _opened[key] = open_freshline(settings)
         opened: Freshline = _opened[key]
     return opened
+
+
+def _key(settings: Settings) -> str:
+    return settings.resolved_database_url() + "\n" + settings.resolved_artifacts_url()
+
+
+def opened_already() -> Freshline | None:
+    """Return the store that the environment names if this process has opened it; nothing is opened."""
+    settings = load_settings()
+    with _lock:
+        found: Freshline | None = _opened.get(_key(settings))
+    return found
 
 
 def flow_port() -> tuple[Any, Execution | None]:

@@ -13,7 +13,8 @@ from ..storage.database import dump_json
 from ..storage.errors import IdempotencyConflict, InvalidInput, nearest_names
 from ..storage.ids import new_id, show_run_id
 from ..storage.words import DeploymentKind, Trigger
-from . import contents, details, events, store
+from . import contents, details, store
+from . import run_events as events
 from .gate import Decision
 from .request import HIDDEN, RunRequest, resolve_if_ready, split_parameters
 from .status import RunStatus

@@ -23,7 +23,8 @@ from ..storage.errors import Conflict, FreshlineError, InvalidInput, NotFound
 from ..storage.faults import Guard
 from ..storage.ids import new_id, show_run_id
 from ..storage.statement import Statement
-from . import events, outbox, store
+from . import outbox, store
+from . import run_events as events
 from .creation import secrets_of
 from .ending import end_run
 from .intake import RUN_LABEL

@@ -14,7 +14,8 @@ from ..lineage.models import Activity, Deployment, DeploymentState, Freshness
 from ..storage.compiled import Answer
 from ..storage.statement import Statement
 from ..storage.words import IfReady
-from . import events, outbox, store, waits
+from . import outbox, store, waits
+from . import run_events as events
 from .gate import READY
 from .status import RunStatus, StopReason
 

@@ -23,7 +23,8 @@ from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement
-from . import contents, details, events, steps, store, waits
+from . import contents, details, steps, store, waits
+from . import run_events as events
 from .admission import Admission, admit
 from .ending import Held, end_run
 from .gate import READY, Decision

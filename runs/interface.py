@@ -1,8 +1,8 @@
 """What a notebook calls: the service and the queries on the store that the environment names."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 from uuid import UUID
 
 from ..lineage.aliases import AliasRecord
@@ -12,15 +12,19 @@ from ..lineage.questions import InputVersion, is_run
 from ..lineage.reasons import Explanation
 from ..lineage.withdrawal import Judged
 from ..storage.errors import InvalidInput
+from ..storage.ids import id_of
 from .care.collecting import Collector
 from .care.deletion import Deletions
 from .care.deletion_reports import Deletion
 from .care.retention import Retention
 from .comparing import Comparison
-from .composition import shared_freshline
+from .comparing_many import RunTable
+from .composition import opened_already, shared_freshline
 from .curation import Curation
+from .event_log import EventLog, LoggedEvent
 from .explaining import RunExplanation
 from .models import Run
+from .notebook import RunView, run_html
 from .points.reading import RunMetrics, SeriesForm, SeriesReader
 from .queries import Queries, RunReport
 from .redo.backfill_plan import BackfillPreview, BackfillRequest
@@ -52,42 +56,87 @@ def publish(name: str, *, uri: str, **options: Any) -> "Publication":
     return publisher.publish(name, uri=uri, **options)
 
 
-def get(run_id: UUID | str) -> Run:
+def get(run_id: UUID | str | Run) -> Run:
     """Return a run by its id, with or without `run-`."""
-    return shared_freshline().service.get(run_id)
+    return shared_freshline().service.get(id_of(run_id))
 
 
-def cancel(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
+def html_of(run: Run) -> str:
+    """Return a run as a notebook shows it: with metrics and inputs, if its store was opened, else its record alone."""
+    try:
+        freshline = opened_already()
+        view = Queries(freshline.database, tenant_id=freshline.settings.tenant_id).view(run) if freshline else None
+    except Exception:
+        view = None
+    return run_html(view or RunView(run))
+
+
+def cancel(run_id: UUID | str | Run, *, actor: str = "anonymous") -> Run:
     """Ask for the end of a run."""
-    return shared_freshline().service.cancel(run_id, actor=actor)
+    return shared_freshline().service.cancel(id_of(run_id), actor=actor)
 
 
-def pause(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
+def pause(run_id: UUID | str | Run, *, actor: str = "anonymous") -> Run:
     """Ask a running body to pause."""
-    return shared_freshline().service.pause(run_id, actor=actor)
+    return shared_freshline().service.pause(id_of(run_id), actor=actor)
 
 
-def resume(run_id: UUID | str, *, actor: str = "anonymous") -> Run:
+def resume(run_id: UUID | str | Run, *, actor: str = "anonymous") -> Run:
     """Let a paused run go on."""
-    return shared_freshline().service.resume(run_id, actor=actor)
+    return shared_freshline().service.resume(id_of(run_id), actor=actor)
 
 
-def wait(run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
-    """Return the run when it has ended."""
-    return queries().wait(run_id, timeout_s=timeout_s)
+def wait(run_id: UUID | str | Run, *, timeout_s: float = 3600.0, watch: Callable[[Run], object] | None = None) -> Run:
+    """Return the run when it has ended; `watch` is told of it until then, four times a second.
+
+    Raises:
+        FreshlineError: it had not ended after `timeout_s` seconds.
+    """
+    return queries().wait(id_of(run_id), timeout_s=timeout_s, watch=watch)
 
 
-def report(run_id: UUID | str) -> RunReport:
+@overload
+def events(run_id: UUID | str | Run, *, after: int = 0, follow: Literal[False] = False) -> Listing[LoggedEvent]: ...
+
+
+@overload
+def events(
+    run_id: UUID | str | Run, *, after: int = 0, follow: Literal[True], timeout_s: float | None = None
+) -> Iterator[LoggedEvent]: ...
+
+
+def events(
+    run_id: UUID | str | Run, *, after: int = 0, follow: bool = False, timeout_s: float | None = None
+) -> Listing[LoggedEvent] | Iterator[LoggedEvent]:
+    """Return a run's log, the entries with a number above `after`; with `follow`, as they come until the run has ended.
+
+    Errors as of `EventLog.read` and `EventLog.follow`.
+    """
+    log = event_log()
+    if follow:
+        return log.follow(id_of(run_id), after=after, timeout_s=timeout_s)
+    if timeout_s is not None:
+        raise InvalidInput("timeout_s goes with follow=True: what is there already is returned at once")
+    return log.read(id_of(run_id), after=after)
+
+
+def event_log() -> EventLog:
+    """Return what reads the logs of the store's runs."""
+    freshline = shared_freshline()
+    return EventLog(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def report(run_id: UUID | str | Run) -> RunReport:
     """Return a run with its metrics, its inputs down to the sources, and its artifacts."""
-    return queries().report(run_id)
+    return queries().report(id_of(run_id))
 
 
-def latest_metrics(run_id: UUID | str) -> RunMetrics:
+def latest_metrics(run_id: UUID | str | Run) -> RunMetrics:
     """Return the latest value of each metric of a run, with its convention, and how many values were logged."""
-    return series_reader().metrics(run_id)
+    return series_reader().metrics(id_of(run_id))
 
 
-def series(run_id: UUID | str, names: str | Iterable[str] | None = None, *, as_: SeriesForm = "pandas") -> Any:
+def series(run_id: UUID | str | Run, names: str | Iterable[str] | None = None, *, as_: SeriesForm = "pandas") -> Any:
     """Return what a run has logged until now, also while it runs, as pandas or `"arrow"`.
 
     n rows in the order in which they were logged; columns name, step: int64, value: float64, at: UTC. `names` are the
@@ -95,7 +144,7 @@ def series(run_id: UUID | str, names: str | Iterable[str] | None = None, *, as_:
     """
     if as_ not in get_args(SeriesForm):
         raise InvalidInput(f"as_={as_!r}: a series is read as {' or '.join(get_args(SeriesForm))}")
-    table = series_reader().series(run_id, [names] if isinstance(names, str) else names)
+    table = series_reader().series(id_of(run_id), [names] if isinstance(names, str) else names)
     return table if as_ == "arrow" else table.to_pandas()
 
 
@@ -105,19 +154,43 @@ def series_reader() -> SeriesReader:
     return SeriesReader(freshline.database, freshline.objects, tenant_id=freshline.settings.tenant_id)
 
 
-def inputs(reference: UUID | str, *, recursive: bool = True) -> Listing[InputVersion]:
+def inputs(reference: UUID | str | Run, *, recursive: bool = True) -> Listing[InputVersion]:
     """Return what went into a version (`backtest/book`, `backtest/book@v2`) or a run (`run-…`), down to the sources."""
-    return queries().inputs(reference, recursive=recursive)
+    return queries().inputs(id_of(reference), recursive=recursive)
 
 
-def explain(subject: UUID | str) -> Explanation | RunExplanation:
+def explain(subject: UUID | str | Run) -> Explanation | RunExplanation:
     """Return why a deployment is as fresh as it is, or why a run ran, was skipped, refused or waits."""
-    return queries().explain_run(subject) if is_run(subject) else queries().explain(str(subject))
+    meant = id_of(subject)
+    return queries().explain_run(meant) if is_run(meant) else queries().explain(str(meant))
 
 
-def compare(run_a: UUID | str, run_b: UUID | str) -> Comparison:
-    """Return what tells two runs apart: request, inputs, code, environment, metrics, schema, outputs."""
-    return queries().compare(run_a, run_b)
+@overload
+def compare(runs: UUID | str | Run, other: UUID | str | Run) -> Comparison: ...
+
+
+@overload
+def compare(runs: Sequence[UUID | str | Run]) -> RunTable: ...
+
+
+def compare(
+    runs: UUID | str | Run | Sequence[UUID | str | Run], other: UUID | str | Run | None = None
+) -> Comparison | RunTable:
+    """Return what tells two runs apart, or, given a list, several side by side with the first of them.
+
+    Compared are request, parameters, inputs, code, environment, how they ended, metrics, schema and outputs.
+
+    Raises:
+        InvalidInput: one run alone was given, a list of more than fifty, or one run twice in it.
+        NotFound: there is no such run.
+    """
+    is_list = isinstance(runs, Sequence) and not isinstance(runs, str)
+    if is_list == (other is not None):
+        raise InvalidInput("give two runs, or one list of runs")
+    if isinstance(runs, Sequence) and not isinstance(runs, str):
+        return queries().compare_all([id_of(run) for run in runs])
+    assert other is not None  # as above
+    return queries().compare(id_of(runs), id_of(other))
 
 
 def search(
@@ -146,16 +219,16 @@ def queries() -> Queries:
     return Queries(freshline.database, tenant_id=freshline.settings.tenant_id)
 
 
-def replay(run_id: UUID | str, **options: Any) -> Run:
+def replay(run_id: UUID | str | Run, **options: Any) -> Run:
     """Record a run that repeats a completed one on the versions that it read; options as of `Replays.replay`."""
     freshline = shared_freshline()
-    return Replays(freshline.database, tenant_id=freshline.settings.tenant_id).replay(run_id, **options)
+    return Replays(freshline.database, tenant_id=freshline.settings.tenant_id).replay(id_of(run_id), **options)
 
 
-def compare_replay(run_id: UUID | str) -> ReplayComparison:
+def compare_replay(run_id: UUID | str | Run) -> ReplayComparison:
     """Return what tells the result of a replay from that of the run that it repeats."""
     freshline = shared_freshline()
-    return compare_replay_in(freshline.database, freshline.objects, run_id)
+    return compare_replay_in(freshline.database, freshline.objects, id_of(run_id))
 
 
 def backfill(
@@ -212,17 +285,17 @@ def restore(version: str, reason: str, *, actor: str = "anonymous") -> Judged:
     return curation().restore(version, reason, actor=actor)
 
 
-def delete(*runs: UUID | str, **options: Any) -> Deletion:
+def delete(*runs: UUID | str | Run, **options: Any) -> Deletion:
     """Delete runs, softly: `undelete` takes that back until the grace period has passed.
 
     Options as of `Deletions.delete`.
     """
-    return deletions().delete(*runs, **options)
+    return deletions().delete(*map(id_of, runs), **options)
 
 
-def undelete(*runs: UUID | str, **options: Any) -> list[Run]:
+def undelete(*runs: UUID | str | Run, **options: Any) -> list[Run]:
     """Take the deletion of these runs back; options as of `Deletions.restore`."""
-    return deletions().restore(*runs, **options)
+    return deletions().restore(*map(id_of, runs), **options)
 
 
 def deletions() -> Deletions:

@@ -225,6 +225,11 @@ class Run(SQLModel, table=True):
     erased_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it was deleted for good: what nobody else's record needs is gone from this row and from beside it."""
 
+    def _repr_html_(self) -> str:
+        from .interface import html_of
+
+        return html_of(self)
+
 
 class RunEvent(SQLModel, table=True):
     """One entry in a run's log."""

@@ -22,7 +22,8 @@ from ..storage.compiled import Answer
 from ..storage.database import Database
 from ..storage.errors import Conflict, FreshlineError, StoreMismatch
 from ..storage.filesystem import ObjectStore
-from . import contents, events, store
+from . import contents, store
+from . import run_events as events
 from .execution import Claim, RunExecution
 from .intake import FlowCall, ask_of_start, run_of_call
 from .lease_terms import Beat, LeaseTerms, lease_terms

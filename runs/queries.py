@@ -5,7 +5,7 @@ a run ran is in `explaining`, what tells two runs apart in `comparing`.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
@@ -21,7 +21,8 @@ from ..storage.artifacts import ArtifactRecord, artifacts_of
 from ..storage.database import Database
 from ..storage.errors import FreshlineError
 from ..storage.ids import parse_run_id, show_run_id
-from . import comparing, contents, events, explaining, steps, store
+from . import comparing, comparing_many, contents, explaining, notebook, steps, store
+from . import run_events as events
 from .care import acts
 from .models import Run, RunUsage, Step
 from .reads import RunRead, reads_of
@@ -91,6 +92,12 @@ class RunReport:
     usage: RunUsage
     """What the steps and the counters add up to."""
 
+    def _repr_html_(self) -> str:
+        metrics = [(name, value, self.conventions.get(name, {}).get("unit")) for name, value in self.metrics.items()]
+        return notebook.run_html(
+            notebook.RunView(self.run, self.deployment, self.version, metrics=metrics, inputs=self.inputs)
+        )
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -141,6 +148,30 @@ class Queries:
                 artifacts=artifacts_of(connection, row.id),
                 steps=[Step(**step._mapping) for step in steps.steps_of(connection, [row.id])],
                 usage=RunUsage(**usage._mapping) if usage is not None else RunUsage(run_id=row.id),
+            )
+
+    def view(self, run: Run) -> notebook.RunView:
+        """Return what a notebook shows of a run, whose record was read at some time.
+
+        Raises:
+            NotFound: there is no such run here.
+            RunDeleted: it was deleted since.
+        """
+        with self.database.read() as connection:
+            row = self._run(connection, run.id)
+            inputs = self._inputs(connection, row)
+            version = versions.version_of_run(connection, row.id)
+            key = sa.select(_DEPLOYMENT.c.key).where(_DEPLOYMENT.c.id == row.deployment_id)
+            metrics = contents.metrics_of(connection, [row.id])
+            nearest = notebook.nearest_of(inputs)
+            return notebook.RunView(
+                run=run,
+                deployment=connection.execute(key).scalar_one(),
+                version=version.number if version is not None else None,
+                metrics=[(one.name, contents.metric_value(one), (one.convention or {}).get("unit")) for one in metrics],
+                inputs=inputs,
+                edges=questions.edges_among(connection, [one.version_id for one in nearest]),
+                status_now=row.status,
             )
 
     def metrics(self, run_ids: Iterable[UUID]) -> dict[UUID, dict[str, float]]:
@@ -206,6 +237,18 @@ class Queries:
             a, b = self._run(connection, run_a), self._run(connection, run_b)
             return comparing.compare(comparing.facts_of(connection, a), comparing.facts_of(connection, b))
 
+    def compare_all(self, run_ids: Sequence[UUID | str]) -> comparing_many.RunTable:
+        """Return what tells several runs apart from the first of them, side by side.
+
+        Raises:
+            InvalidInput: they are fewer than two, more than fifty, or one comes twice.
+            NotFound: there is no such run.
+        """
+        comparing_many.check(run_ids)
+        with self.database.read() as connection:
+            facts = [comparing.facts_of(connection, self._run(connection, run_id)) for run_id in run_ids]
+            return comparing_many.compare_all(facts)
+
     def inputs(self, reference: str | UUID, *, recursive: bool = True) -> Listing[questions.InputVersion]:
         """Return what went into a version or a run, nearest first, down to the sources.
 
@@ -219,9 +262,7 @@ class Queries:
         with self.database.read() as connection:
             if questions.is_run(reference):
                 run = self._run(connection, questions.run_named(reference))
-                if run.version_id is None:
-                    reads = [(row.role, row.version_id) for row in contents.inputs_of(connection, run.id)]
-                    return questions.inputs_from(connection, reads, recursive=recursive)
+                return self._inputs(connection, run, recursive=recursive)
             version_id = questions.version_named(connection, reference, tenant_id=self.tenant_id)
             return questions.inputs_of(connection, version_id, recursive=recursive)
 
@@ -247,8 +288,10 @@ class Queries:
             found = registry.deployment(connection, deployment, tenant_id=self.tenant_id)
             return questions.deployments_below(connection, found.id, recursive=recursive)
 
-    def wait(self, run_id: UUID | str, *, timeout_s: float = 3600.0) -> Run:
-        """Return the run when it has ended.
+    def wait(
+        self, run_id: UUID | str, *, timeout_s: float = 3600.0, watch: Callable[[Run], object] | None = None
+    ) -> Run:
+        """Return the run when it has ended; `watch` is told of it until then, four times a second.
 
         Raises:
             FreshlineError: it had not ended after `timeout_s` seconds.
@@ -260,6 +303,8 @@ class Queries:
                 row = store.get_run(connection, wanted)
             if RunStatus(row.status).is_terminal:
                 return as_run(row)
+            if watch is not None:
+                watch(as_run(row))
             if time.monotonic() > deadline:
                 raise FreshlineError(f"{show_run_id(wanted)} is still {row.status} after {timeout_s:g} s")
             time.sleep(_POLL_S)
@@ -304,6 +349,14 @@ class Queries:
             )
             for row in rows
         ]
+
+    def _inputs(
+        self, connection: Connection, run: Row[Any], *, recursive: bool = True
+    ) -> Listing[questions.InputVersion]:
+        if run.version_id is not None:
+            return questions.inputs_of(connection, run.version_id, recursive=recursive)
+        reads = [(row.role, row.version_id) for row in contents.inputs_of(connection, run.id)]
+        return questions.inputs_from(connection, reads, recursive=recursive)
 
     def _version(self, connection: Connection, reference: str | UUID) -> UUID:
         if questions.is_run(reference):

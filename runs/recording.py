@@ -18,7 +18,8 @@ from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
 from ..storage.statement import Statement, insert_all
-from . import author_events, contents, events, store
+from . import author_events, contents, store
+from . import run_events as events
 from .models import Checkpoint, RunMessage
 
 _MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]

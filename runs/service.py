@@ -19,7 +19,8 @@ from ..storage.database import Database
 from ..storage.errors import IllegalTransition, InvalidInput
 from ..storage.ids import parse_run_id, show_run_id
 from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
-from . import events, outbox, store
+from . import outbox, store
+from . import run_events as events
 from .care import acts
 from .details import Detail
 from .ending import end_run

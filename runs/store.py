@@ -22,8 +22,8 @@ from ..storage.faults import Guard
 from ..storage.ids import parse_run_id, show_run_id
 from ..storage.statement import one_of
 from . import run_statements as statements
-from .events import Event
 from .models import RunEvent
+from .run_events import Event
 from .status import ACTIVE, LEASED, RunStatus, sources_of
 
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]

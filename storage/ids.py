@@ -6,6 +6,7 @@ A run's id is shown with the prefix `run-` and accepted with or without it.
 import os
 import threading
 import time
+from typing import Protocol
 from uuid import UUID
 
 from .errors import InvalidInput
@@ -13,6 +14,17 @@ from .errors import InvalidInput
 _RUN_PREFIX = "run-"
 _lock = threading.Lock()
 _last_ticks = 0
+
+
+class Identified(Protocol):
+    """A record that has an id, such as a run."""
+
+    id: UUID
+
+
+def id_of(reference: UUID | str | Identified) -> UUID | str:
+    """Return the id of a record, or the id that was given instead."""
+    return reference if isinstance(reference, UUID | str) else reference.id
 
 
 def new_id() -> UUID:

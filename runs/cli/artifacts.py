@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...storage.errors import NotFound
-from .output import console, json_option, print_json, table
+from .completing import complete_subject
+from .output import console, json_option, print_json, say, table
 
 if TYPE_CHECKING:
     from ...storage.artifacts import ArtifactRecord
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", shell_complete=complete_subject)
 @click.argument("name", required=False)
 @click.option("--to", metavar="PATH", help="Write NAME there: a file, a folder, or a table as one Parquet file.")
 @click.option("--data-date", type=click.DateTime(["%Y-%m-%d"]), help="The version for this data date.")
@@ -41,7 +42,7 @@ def artifacts(
             if as_json:
                 print_json({"name": name, "path": str(path.absolute())})
             else:
-                click.echo(f"{subject} {name} is at {path}")
+                say(f"{subject} {name} is at {path}")
             return
         found = reading.contents(subject, **chosen)
     if name is None:
@@ -117,4 +118,4 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in said:
-        click.echo(f"Warning: {warning.message}", err=True)
+        say(f"Warning: {warning.message}", err=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.ids import show_run_id
-from .output import changed_columns, console, inputs_table, json_option, print_json, seconds_of, table
+from .completing import complete_deployment, complete_run
+from .output import changed_columns, console, inputs_table, json_option, plain, print_json, seconds_of, table, told
 from .output import show as show_value
 
 if TYPE_CHECKING:
@@ -32,18 +33,18 @@ def status(*, as_json: bool) -> None:
     cells = (
         (row.key, row.freshness, row.activity, row.version, row.data_end, row.last_run_at, _why(row)) for row in rows
     )
-    console().print(table("Deployments", columns, cells))
+    console().print(table("Deployments", columns, cells, lesser=("last run", "data until", "activity")))
 
 
 @click.command()
-@click.argument("deployment", required=False)
+@click.argument("deployment", required=False, shell_complete=complete_deployment)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many.")
 @json_option
 def runs(*, deployment: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first; of one DEPLOYMENT, such as backtest/book, or of all."""
     found = _queries().runs(deployment=deployment, limit=limit)
     if as_json:
-        print_json([{"deployment": key, **run.model_dump()} for key, run in found])
+        print_json([{"deployment": key, **plain(run)} for key, run in found])
         return
     columns = ("run", "deployment", "type", "status", "stop reason", "trigger", "created", "took")
     rows = (
@@ -59,19 +60,21 @@ def runs(*, deployment: str | None, limit: int, as_json: bool) -> None:
         )
         for key, run in found
     )
-    console().print(table("Runs", columns, rows))
+    console().print(table("Runs", columns, rows, lesser=("type", "trigger", "stop reason", "took")))
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @json_option
 def show(*, run: str, as_json: bool) -> None:
     """Show one RUN: metrics, inputs, steps, artifacts, events."""
+    from ..interface import event_log
+
     queries = _queries()
     report = queries.report(run)
-    log = queries.events(run)
+    log = event_log().read(run)
     if as_json:
-        print_json({"report": report, "events": [{"seq": seq, "event": event} for seq, event in log]})
+        print_json({"report": report, "events": log})
         return
     out = console()
     record = report.run
@@ -104,7 +107,7 @@ def show(*, run: str, as_json: bool) -> None:
     out.print(table("Artifacts", ("name", "kind", "rows", "bytes", "digest"), artifacts))
     if report.schema_diff:
         out.print(changed_columns(report.schema_diff))
-    out.print(table("Events", ("#", "kind", "facts"), ((seq, event.kind, event.payload()) for seq, event in log)))
+    out.print(table("Events", ("#", "kind", "facts"), ((one.seq, one.kind, told(one.facts)) for one in log)))
 
 
 def _why(row: "DeploymentStatus") -> str:

@@ -9,8 +9,9 @@ from ...storage.durations import as_written
 from ...storage.errors import ArtifactError, InvalidInput
 from ...storage.ids import show_run_id
 from . import EXIT_FAILED
+from .completing import complete_subject
 from .durations import share, span
-from .output import console, json_option, print_json, table
+from .output import console, json_option, print_json, say, table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -59,14 +60,14 @@ def gc(*, grace: timedelta | None, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"is_done": True, "collected": collected})
         return
-    click.echo(
+    say(
         f"erased {collected.erased:,} deleted runs; deleted {collected.objects:,} objects, "
         f"{collected.size_bytes:,} bytes; marked {collected.adopted + collected.condemned:,} for later"
     )
 
 
 @click.command()
-@click.argument("reference", required=False)
+@click.argument("reference", required=False, shell_complete=complete_subject)
 @click.option("--all", "everything", is_flag=True, help="Every object that a record needs.")
 @click.option("--quick", is_flag=True, help="Look only whether objects are there and have their size; read nothing.")
 @click.option("--whole", is_flag=True, help="Also compute the digest of every table anew from its rows.")
@@ -127,14 +128,14 @@ def _print_cut_short(known: "list[Verified]") -> None:
     """Say on the error stream what was found before the end came, and where to go on: what is printed may be JSON."""
     for found in known:
         for one in found.damaged:
-            click.echo(f"damaged: {one.object} of {one.artifact} of {one.reference}: {one.fact}", err=True)
-        click.echo(f"verified {found.objects:,} objects; go on with --after {found.last}", err=True)
+            say(f"damaged: {one.object} of {one.artifact} of {one.reference}: {one.fact}", err=True)
+        say(f"verified {found.objects:,} objects; go on with --after {found.last}", err=True)
 
 
 def _print_verified(found: "Verified") -> None:
     out = console()
     tables = f", {found.tables:,} tables by their digests" if found.tables else ""
-    click.echo(f"verified {found.objects:,} objects, {found.size_bytes:,} bytes{tables}; damaged: {len(found.damaged)}")
+    say(f"verified {found.objects:,} objects, {found.size_bytes:,} bytes{tables}; damaged: {len(found.damaged)}")
     if found.damaged:
         cells = (
             (one.reference, show_run_id(one.run_id), one.artifact, one.object or None, one.fact)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ...storage.errors import InvalidInput
-from .output import console, json_option, print_json, table
+from .output import console, json_option, print_json, say, table
 
 
 @click.command()
@@ -23,11 +23,14 @@ def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: b
     gateway = freshline.gateway()
     registrar = Registrar(freshline, gateway)
     catalog = registrar.load(catalogue)
+    if check_only and as_json:
+        print_json({"catalogue": str(catalog.path), "deployments": list(catalog.keys)})
+        return
     if check_only:
-        click.echo(f"{catalog.path}: {len(catalog.deployments)} deployments, all of them valid")
+        say(f"{catalog.path}: {len(catalog.deployments)} deployments, all of them valid")
         return
     verb = "registers what is deployed at" if register_only else "changes the deployments at"
-    click.echo(f"freshline deploy {verb} {gateway.api_url}", err=True)
+    say(f"freshline deploy {verb} {gateway.api_url}", err=True)
     facts = read_deployed(catalog.deployments, gateway) if register_only else deploy_catalog(catalog, gateway)
     done = registrar.register(catalog, facts)
     if as_json:
@@ -47,12 +50,17 @@ def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: b
     metavar="DEPLOYMENT=KIND/RUNS/NAME",
     help="Such as daily=dataset/refresh/prices: the deployment `daily` refreshes the dataset `prices`.",
 )
-def init(*, catalogue: Path, resources: tuple[str, ...]) -> None:
+@json_option
+def init(*, catalogue: Path, resources: tuple[str, ...], as_json: bool) -> None:
     """Add resource blocks to the prefect.yaml that you have; what it says and its comments stay."""
     from ...deployments.initialize import initialize
 
-    for line in initialize(catalogue, dict(_assignment(text) for text in resources)):
-        click.echo(line)
+    told = initialize(catalogue, dict(_assignment(text) for text in resources))
+    if as_json:
+        print_json({"catalogue": str(catalogue), "messages": told})
+        return
+    for line in told:
+        say(line)
 
 
 def _assignment(text: str) -> tuple[str, tuple[str, str, str]]:

@@ -12,7 +12,8 @@ import click
 from ...storage.errors import Conflict, InvalidInput
 from ...storage.ids import parse_run_id, show_run_id
 from . import EXIT_FAILED
-from .output import console, json_option, print_json, table
+from .completing import complete_deployment, complete_run
+from .output import console, json_option, print_json, say, table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -25,13 +26,13 @@ _MOST_SHOWN = 50
 
 
 @click.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=complete_run)
 @click.option("--reason", default="", help="Why: it is recorded, and shown to whoever asks for the run.")
 @click.option("--cascade", is_flag=True, help="Also the runs that read their versions, or replay them.")
 @click.option("--restore", is_flag=True, help="Take the deletion of these RUNS back.")
 @click.option("--hard", is_flag=True, help="For good, at once: not when the grace period has passed.")
 @click.option("--list", "lists", is_flag=True, help="List what is deleted and can be restored.")
-@click.option("--deployment", help="In bulk: of this deployment, such as backtest/book.")
+@click.option("--deployment", shell_complete=complete_deployment, help="In bulk: of this one, such as backtest/book.")
 @click.option("--before", type=click.DateTime(["%Y-%m-%d"]), help="In bulk: created before this day (UTC).")
 @click.option("--status", help="In bulk: those that ended so, such as failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and what not, and do nothing.")
@@ -125,8 +126,9 @@ def _say_waiting(waiting: list[UUID]) -> None:
 def _print_restored(restored: "list[Run]", *, as_json: bool) -> None:
     if as_json:
         print_json(restored)
-    else:
-        click.echo("\n".join(f"{show_run_id(run.id)} is restored" for run in restored))
+        return
+    for run in restored:
+        say(f"{show_run_id(run.id)} is restored")
 
 
 def _ask(question: str) -> None:

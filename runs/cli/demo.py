@@ -53,7 +53,7 @@ def demo(*, directory: Path | None, port: int | None, keep: bool) -> None:
         _tell_first(out, embedded, first)
         second = runner.second_pass()
         _tell_second(out, embedded, first, second)
-        out.print(f"[green]Done[/] in {time.monotonic() - began:.0f} s. {_SURVIVORS}")
+        out.print(f"Done in {time.monotonic() - began:.0f} s. {_SURVIVORS}")
         if keep:
             _stay(out, embedded)
 
@@ -85,7 +85,7 @@ def _watch(out: "Console", embedded: "Embedded", title: str, run_ids: Sequence[U
 
     first = min(run_ids)
     out.rule(title, align="left")
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.fields[status]:<10}"))
+    columns = (TextColumn("{task.description:<24}", markup=False), BarColumn(), TextColumn("{task.fields[status]:<10}"))
     with Progress(*columns, TimeElapsedColumn(), console=out) as progress:
         bars: dict[UUID, Any] = {}
         while True:

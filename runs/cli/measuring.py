@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...storage.ids import show_run_id
-from .output import console, json_option, print_json, table
+from .completing import complete_run
+from .output import console, json_option, print_json, say, table
 from .output import show as show_value
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def _reader() -> "SeriesReader":
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.argument("names", nargs=-1)
 @click.option("--follow", is_flag=True, help="Print what is logged, a line each, until the run has ended.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="The last so many values.")
@@ -36,7 +37,7 @@ def metrics(*, run: str, names: tuple[str, ...], follow: bool, limit: int, as_js
     if follow:
         for part in reader.follow(run, names or None):
             for row in _rows(part):
-                click.echo(json.dumps(_plain(row)) if as_json else _line(row))
+                say(json.dumps(_plain(row)) if as_json else _line(row))
         return
     if not names:
         found = reader.metrics(run)
@@ -79,7 +80,7 @@ def _show_series(series: Any, names: list[str], *, limit: int) -> None:
         last = own.slice(max(0, own.num_rows - limit))
         rows = ((row["step"], row["value"], row["at"]) for row in _rows(last))
         out.print(table(title, ("step", "value", "at"), rows))
-        out.print(sparkline(values), markup=False)
+        out.print(sparkline(values))
         if own.num_rows > limit:
             out.print(f"{own.num_rows - limit:,} earlier: use --limit, or --json for all of them")
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,14 +13,16 @@ from uuid import UUID
 import click
 
 from ...storage.ids import show_run_id
+from ...storage.literal import literal
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     from ...lineage.questions import InputVersion
     from ...lineage.reasons import Explanation
     from ..models import Run
+    from .fitting import Fitted
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -50,28 +54,45 @@ _STYLE = {
 
 
 def console() -> "Console":
-    """Return the console: colours and width of the terminal, neither when piped."""
-    import sys
-
+    """Return the console: colours and width of the terminal, neither when piped; COLUMNS and NO_COLOR are heeded."""
     from rich.console import Console
 
+    class Literal(Console):
+        """What it is given as text is data: no markup, and nothing in it that a terminal would obey."""
+
+        def render_str(self, text: str, **options: Any) -> "Text":
+            return super().render_str(literal(text, keep_lines=True), **options)
+
     # A pipe has no width of its own: what is read there by machines or in logs must not be folded at 80.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    is_piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Literal(highlight=False, markup=False, emoji=False, width=_PIPED_WIDTH if is_piped else None)
 
 
-def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> "Table":
-    """Return a table; what is a word of ours has its colour."""
-    from rich import box
-    from rich.table import Table
+def table(title: str, columns: Iterable[str], rows: Iterable[Sequence[Any]], *, lesser: Sequence[str] = ()) -> "Fitted":
+    """Return a table that fits; what is a word of ours has its colour. See `Fitted` for `lesser`."""
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        made.add_column(Text(column), overflow="fold")
-    for row in rows:
-        # As Text: a name with [brackets] is data, not markup.
-        made.add_row(*(Text(show(cell), style=_STYLE.get(show(cell), "")) for cell in row))
-    return made
+    from .fitting import Fitted
+
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    # As Text: a name with [brackets] is data, not markup.
+    return Fitted(Text(literal(title), style="bold"), [Text(literal(name)) for name in columns], cells, lesser)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, whoever wrote what is in it."""
+    click.echo(literal(text), err=err)
+
+
+def _holds(read: "InputVersion") -> str:
+    return "withdrawn" if read.is_withdrawn else "yes" if read.is_current else "no"
+
+
+def _cell(value: Any) -> "Text":
+    from rich.text import Text
+
+    shown = literal(show(value), keep_lines=True)
+    return Text(shown, style=_STYLE.get(shown, ""))
 
 
 def show(value: Any) -> str:
@@ -87,6 +108,11 @@ def show(value: Any) -> str:
     return str(value)
 
 
+def told(facts: Mapping[str, Any]) -> str:
+    """Return the facts of an event as people read them; what is empty is left out."""
+    return ", ".join(f"{name} {show(value)}" for name, value in facts.items() if value not in (None, {}, []))
+
+
 def seconds_of(run: "Run") -> str:
     """Return how long a run's body took."""
     if run.started_at is None or run.ended_at is None:
@@ -96,12 +122,12 @@ def seconds_of(run: "Run") -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON; NaN and infinities are null, as JSON has none."""
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+    click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
-def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
+def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Fitted":
     """Return the versions that went into one, nearest first."""
-    columns = ("depth", "role", "version", "data until", "produced by", "still current")
+    columns = ("depth", "role", "version", "data until", "produced by", "still holds")
     rows = (
         (
             read.depth,
@@ -109,14 +135,14 @@ def inputs_table(title: str, inputs: Sequence["InputVersion"]) -> "Table":
             f"{read.key}@v{read.number}",
             read.data_end,
             show_run_id(read.run_id),
-            "yes" if read.is_current else "no",
+            _holds(read),
         )
         for read in inputs
     )
-    return table(title, columns, rows)
+    return table(title, columns, rows, lesser=("produced by", "depth"))
 
 
-def changed_columns(diffs: Mapping[str, Any]) -> "Table":
+def changed_columns(diffs: Mapping[str, Any]) -> "Fitted":
     """Return how the columns differ from those of the version that was current before."""
     return table("Columns that changed", ("table", "column", "change"), _column_changes(diffs))
 
@@ -127,7 +153,7 @@ def reasons_tree(explanation: "Explanation") -> Any:
     from rich.tree import Tree
 
     freshness = explanation.freshness.value
-    root = Tree(Text.assemble(f"{explanation.key} is ", (freshness, _STYLE.get(freshness, ""))))
+    root = Tree(Text.assemble(f"{literal(explanation.key)} is ", (freshness, _STYLE.get(freshness, ""))))
     branches, told, left_out = [root], set(), 0
     for shown, (depth, reason) in enumerate(explanation.lines()):
         if depth >= _TREE_DEPTH or shown >= _TREE_LINES:
@@ -141,7 +167,7 @@ def reasons_tree(explanation: "Explanation") -> Any:
         elif reason.origin_run_id is not None and reason.kind != "upstream_stale":
             sentence += f" (by {show_run_id(reason.origin_run_id)})"
         del branches[depth + 1 :]
-        branches.append(branches[depth].add(Text(sentence)))
+        branches.append(branches[depth].add(Text(literal(sentence))))
     if left_out:
         root.add(Text(f"and {left_out:,} reasons more, of deployments further up"))
     return root
@@ -161,15 +187,18 @@ def _column_changes(diffs: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield name, "", "in another order"
 
 
-def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type
+def plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type
+    """Return a value as JSON can have it: NaN and infinities are null, moments and ids are text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        names = (*(field.name for field in dataclasses.fields(value)), *getattr(value, "DERIVED", ()))
+        return {name: plain(getattr(value, name)) for name in names}
     if hasattr(value, "model_dump"):
-        return _plain(value.model_dump())
+        # A column whose name Python has for itself has an underscore behind it there, and nowhere else.
+        return {name.rstrip("_"): plain(item) for name, item in value.model_dump().items()}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, datetime | date):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.ids import show_run_id
-from .output import json_option, print_json
+from .output import json_option, print_json, say
 
 if TYPE_CHECKING:
     from ...storage.external import Watch
@@ -64,12 +64,12 @@ def publish(
     rows = f"{published.rows:,} rows, " if published.rows is not None else ""
     outputs = published.run.outputs or {}
     digest_said = f"digest {published.digest[:12]} ({outputs.get('digest')})"
-    click.echo(
+    say(
         f"{published.deployment}@v{published.version}: {rows}until {published.data_date}, {digest_said}, "
         f"{outputs.get('kept')} {outputs.get('uri')}, by {show_run_id(published.run.id)}"
     )
     if not published.is_current:
-        click.echo("It is not the current version: a later publication is.")
+        say("It is not the current version: a later publication is.")
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import click
 from ...storage.ids import show_run_id
 from ...storage.words import UpdateMode
 from . import EXIT_FAILED, EXIT_REFUSED
-from .output import console, json_option, print_json, show, table
+from .completing import complete_deployment, complete_run
+from .output import console, json_option, print_json, say, show, table
+from .progress import progress, waiting
 from .running import _parameter as parameter
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ _COUNTED = ("completed", "skipped", "failed", "refused", "cancelled", "under_way
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--wait", "waits", is_flag=True, help="Return when the replay has ended, and print the comparison.")
 @click.option("--compare", "compares", is_flag=True, help="RUN is a replay that has ended: print its comparison.")
 @click.option("--key", help="Idempotency key: the same key gives the same replay.")
@@ -38,7 +40,8 @@ def replay(*, run: str, waits: bool, compares: bool, key: str | None, as_json: b
     if not compares:
         recorded = interface.replay(run, idempotency_key=key, actor=getpass.getuser())
         if waits:
-            recorded = interface.wait(recorded.id)
+            with waiting(f"replay {show_run_id(recorded.id)}") as moved:
+                recorded = interface.wait(recorded.id, watch=moved)
         if not waits or recorded.status != "completed":
             _say_run(recorded, as_json=as_json)
             if recorded.status == "refused":
@@ -59,12 +62,12 @@ def _say_run(run: Any, *, as_json: bool) -> None:
         return
     ended = f" ({run.stop_reason})" if run.stop_reason else ""
     why = run.error_message or (run.decision or {}).get("reason") or ""
-    click.echo(f"{show_run_id(run.id)} {run.status}{ended}: {why}")
+    say(f"{show_run_id(run.id)} {run.status}{ended}: {why}")
 
 
 def _print_comparison(comparison: "ReplayComparison") -> None:
     out = console()
-    out.print(comparison.sentence(), markup=False)
+    out.print(comparison.sentence())
     if comparison.code:
         cells = ((one.what.replace("_", " "), one.original, one.replay) for one in comparison.code)
         out.print(table("Code", ("what", "original", "replay"), cells))
@@ -144,7 +147,7 @@ def backfill() -> None:
 
 
 @backfill.command()
-@click.argument("deployment")
+@click.argument("deployment", shell_complete=complete_deployment)
 @click.option("--from", "first", type=_DAY, required=True, help="The first data date.")
 @click.option("--to", "last", type=_DAY, required=True, help="The last data date, included.")
 @click.option("--calendar", help="The sessions of an exchange calendar, such as XNYS.")
@@ -187,7 +190,7 @@ def start(
 
 
 @backfill.command(name="list")
-@click.argument("deployment", required=False)
+@click.argument("deployment", required=False, shell_complete=complete_deployment)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many.")
 @json_option
 def list_(*, deployment: str | None, limit: int, as_json: bool) -> None:
@@ -253,18 +256,13 @@ def _end(report: "BackfillReport", *, waits: bool, as_json: bool, with_dates: bo
 
 
 def _wait(report: "BackfillReport") -> "BackfillReport":
-    from rich.console import Console
-    from rich.progress import Progress
-
     from .. import interface
 
-    # On the error stream: what is printed at the end may be JSON.
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"{report.deployment} {report.first} to {report.last}", total=report.num_dates)
+    with progress() as show_progress:
 
         def moved(now: "BackfillReport") -> None:
             ended = now.num_dates - now.counts.get("planned", 0) - now.counts.get("under_way", 0)
-            progress.update(task, completed=ended)
+            show_progress(f"{report.deployment} {report.first} to {report.last}", ended, now.num_dates)
 
         return interface.backfills().wait(report.id, on_change=moved)
 
@@ -272,7 +270,7 @@ def _wait(report: "BackfillReport") -> "BackfillReport":
 def _print_report(report: "BackfillReport", *, with_dates: bool) -> None:
     why = f": {report.reason}" if report.reason else ""
     done = f"{report.num_done:,} of {report.num_dates:,} dates done"
-    click.echo(f"{report.name} of {report.deployment} is {report.status}, {done}{why}")
+    say(f"{report.name} of {report.deployment} is {report.status}, {done}{why}")
     if with_dates:
         columns = ("data date", "status", "run", "tries", "why")
         cells = (
@@ -287,7 +285,7 @@ def _print_preview(preview: "BackfillPreview") -> None:
     dates = preview.calendar or f"every {preview.every}"
     out = console()
     count = f"{len(preview.dates):,} dates of {preview.deployment} ({dates}) would run"
-    out.print(f"{count}; {len(preview.existing):,} have a run already", markup=False)
+    out.print(f"{count}; {len(preview.existing):,} have a run already")
     out.print(table("Would run", ("data date",), ((one,) for one in preview.dates)))
     if preview.existing:
         cells = ((one.data_date, show_run_id(one.run_id), one.status) for one in preview.existing)

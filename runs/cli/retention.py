@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.errors import InvalidInput
-from .output import console, json_option, print_json, table
+from .completing import complete_deployment
+from .output import console, json_option, print_json, say, table
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def retention() -> None:
 
 
 @retention.command("plan")
-@click.argument("deployment", required=False)
+@click.argument("deployment", required=False, shell_complete=complete_deployment)
 @json_option
 def show_plan(*, deployment: str | None, as_json: bool) -> None:
     """Say what would go, what stays and why: of one DEPLOYMENT, or of all. Nothing is changed."""
@@ -35,7 +36,7 @@ def show_plan(*, deployment: str | None, as_json: bool) -> None:
 
 
 @retention.command("apply")
-@click.argument("deployment", required=False)
+@click.argument("deployment", required=False, shell_complete=complete_deployment)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def carry_out(*, deployment: str | None, yes: bool, as_json: bool) -> None:
@@ -59,7 +60,7 @@ def carry_out(*, deployment: str | None, yes: bool, as_json: bool) -> None:
         return
     spared = f"; {len(removed.spared):,} were needed by then" if removed.spared else ""
     freed = f"{removed.freed_bytes:,} bytes go with `freshline gc`"
-    click.echo(f"let go the data of {len(removed.holdings):,} runs{spared}; {freed}")
+    say(f"let go the data of {len(removed.holdings):,} runs{spared}; {freed}")
 
 
 def _print_plan(planned: "RetentionPlan") -> None:
@@ -76,4 +77,4 @@ def _print_plan(planned: "RetentionPlan") -> None:
     if planned.without_rule:
         shown = ", ".join(planned.without_rule[:20])
         more = f" and {len(planned.without_rule) - 20:,} more" if len(planned.without_rule) > 20 else ""
-        out.print(f"Without a rule, so everything stays, and what they have read: {shown}{more}", markup=False)
+        out.print(f"Without a rule, so everything stays, and what they have read: {shown}{more}")

@@ -11,11 +11,13 @@ from ...storage.errors import InvalidInput
 from ...storage.ids import show_run_id
 from ...storage.words import IfReady, OnStale, UpdateMode
 from . import EXIT_FAILED, EXIT_REFUSED
-from .output import json_option, print_json
+from .completing import complete_deployment, complete_run
+from .output import json_option, print_json, say
+from .progress import waiting
 
 
 @click.command()
-@click.argument("deployment")
+@click.argument("deployment", shell_complete=complete_deployment)
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; VALUE is JSON or text."
 )
@@ -58,20 +60,21 @@ def submit(
         actor=getpass.getuser(),
     )
     if waits:
-        run = interface.wait(run.id)
+        with waiting(f"{deployment} {show_run_id(run.id)}") as moved:
+            run = interface.wait(run.id, watch=moved)
     if as_json:
         print_json(run)
     else:
         reason = (run.decision or {}).get("reason") or ""
         ended = f" ({run.stop_reason})" if run.stop_reason else ""
-        click.echo(f"{show_run_id(run.id)} {run.status}{ended}: {run.error_message or reason}")
+        say(f"{show_run_id(run.id)} {run.status}{ended}: {run.error_message or reason}")
     if run.status == "refused":
         return EXIT_REFUSED
     return EXIT_FAILED if run.status in ("failed", "cancelled") else 0
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @json_option
 def cancel(*, run: str, as_json: bool) -> None:
     """Ask for the end of a RUN."""
@@ -81,7 +84,7 @@ def cancel(*, run: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @json_option
 def pause(*, run: str, as_json: bool) -> None:
     """Ask a running RUN to pause: it is told at its next heartbeat."""
@@ -91,7 +94,7 @@ def pause(*, run: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @json_option
 def resume(*, run: str, as_json: bool) -> None:
     """Let a paused RUN go on, as its next attempt."""
@@ -104,7 +107,7 @@ def _say(run: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(run)
     else:
-        click.echo(f"{show_run_id(run.id)} {run.status}")
+        say(f"{show_run_id(run.id)} {run.status}")
 
 
 def _parameter(text: str) -> tuple[str, Any]:

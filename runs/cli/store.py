@@ -2,6 +2,8 @@
 
 import click
 
+from .output import json_option, print_json, say
+
 
 @click.group()
 def db() -> None:
@@ -9,7 +11,8 @@ def db() -> None:
 
 
 @db.command()
-def upgrade() -> None:
+@json_option
+def upgrade(*, as_json: bool) -> None:
     """Bring the schema of the database to the one that this version of Freshline needs."""
     from ...storage.connections import shown_url
     from ...storage.database import Database
@@ -22,4 +25,7 @@ def upgrade() -> None:
     migrate.refuse_unknown(database, before)
     migrate.upgrade(database)
     shown = shown_url(database.engine.url)
-    click.echo(f"{shown}: {before or 'empty'} -> {migrate.HEAD}")
+    if as_json:
+        print_json({"database": shown, "before": before, "after": migrate.HEAD})
+    else:
+        say(f"{shown}: {before or 'empty'} -> {migrate.HEAD}")

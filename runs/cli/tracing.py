@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...storage.errors import InvalidInput
 from ...storage.ids import show_run_id
+from .completing import complete_run, complete_subject
 from .output import console, inputs_table, json_option, print_json, reasons_tree, table
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
+    from rich.console import Console
+
     from ...lineage.questions import BuiltVersion, LinkedDeployment
     from ...lineage.reasons import Explanation, Reason
-    from ..comparing import Comparison
     from ..explaining import RunExplanation
     from ..queries import Queries
 
@@ -26,7 +31,7 @@ def _queries() -> "Queries":
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", shell_complete=complete_subject)
 @click.option("--consumers", "question", flag_value="consumers", help="The versions that read it directly.")
 @click.option("--impact", "question", flag_value="impact", help="Everything that was built from it.")
 @click.option("--upstream", "question", flag_value="upstream", help="The deployments that a deployment reads.")
@@ -71,7 +76,7 @@ def lineage(*, subject: str, question: str | None, direct: bool, limit: int, as_
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", shell_complete=complete_subject)
 @json_option
 def explain(*, subject: str, as_json: bool) -> None:
     """Say why SUBJECT is as it is: a deployment (backtest/book) or a run (run-…)."""
@@ -90,28 +95,55 @@ def explain(*, subject: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run_a")
-@click.argument("run_b")
+@click.argument("runs", nargs=-1, metavar="RUN RUN…", shell_complete=complete_run)
 @click.option("--all", "with_equal", is_flag=True, help="Show what is equal, too.")
 @json_option
-def compare(*, run_a: str, run_b: str, with_equal: bool, as_json: bool) -> None:
-    """Say what tells RUN_A and RUN_B apart: request, inputs, code, environment, metrics, schema, outputs."""
-    comparison = _queries().compare(run_a, run_b)
+def compare(*, runs: tuple[str, ...], with_equal: bool, as_json: bool) -> None:
+    """Say what tells RUNs apart: request, inputs, code, environment, metrics, schema, outputs.
+
+    More than two are set side by side, each against the first one.
+    """
+    if len(runs) < 2:
+        raise InvalidInput("say which runs: two of them, or more")
+    if len(runs) > 2:
+        _compare_many(runs, with_equal=with_equal, as_json=as_json)
+        return
+    comparison = _queries().compare(*runs)
     facts = comparison.facts if with_equal else comparison.differences
     if as_json:
         print_json({"sentence": comparison.sentence(), **_fields(comparison), "facts": facts})
         return
     out = console()
-    out.print(comparison.sentence(), markup=False)
+    out.print(comparison.sentence())
     if facts:
-        columns = ("section", "name", _name(comparison, "a"), _name(comparison, "b"), "change", "note")
+        _legend(out, (comparison.run_a, comparison.run_b), (comparison.deployment_a, comparison.deployment_b))
+        columns = ("section", "name", "1", "2", "change", "note")
         cells = ((fact.section, fact.name, fact.a, fact.b, fact.change, fact.note) for fact in facts)
         out.print(table("All facts" if with_equal else "What differs", columns, cells))
 
 
-def _name(comparison: "Comparison", side: str) -> str:
-    run_id, deployment = getattr(comparison, f"run_{side}"), getattr(comparison, f"deployment_{side}")
-    return f"{deployment} {show_run_id(run_id)}"
+diff = compare
+"""The same command: other tools call it so."""
+
+
+def _compare_many(runs: Sequence[str], *, with_equal: bool, as_json: bool) -> None:
+    found = _queries().compare_all(runs)
+    facts = found.facts if with_equal else found.differences
+    if as_json:
+        print_json({"sentence": found.sentence(), **_fields(found), "facts": facts})
+        return
+    out = console()
+    out.print(found.sentence())
+    if facts:
+        _legend(out, found.runs, found.deployments)
+        names = (str(at) for at in range(1, len(found.runs) + 1))
+        cells = ((fact.section, fact.name, *fact.values) for fact in facts)
+        out.print(table("All facts" if with_equal else "What differs", ("section", "name", *names), cells))
+
+
+def _legend(out: "Console", runs: Sequence["UUID"], deployments: Sequence[str]) -> None:
+    for at, (run_id, key) in enumerate(zip(runs, deployments, strict=True), start=1):
+        out.print(f"{at}: {show_run_id(run_id)} of {key}")
 
 
 def _built_table(title: str, rows: Iterable["BuiltVersion"]) -> Any:
@@ -128,7 +160,7 @@ def _built_table(title: str, rows: Iterable["BuiltVersion"]) -> Any:
         )
         for row in rows
     )
-    return table(title, columns, cells)
+    return table(title, columns, cells, lesser=("produced by", "withdrawn"))
 
 
 def _linked_table(title: str, rows: Iterable["LinkedDeployment"]) -> Any:
@@ -146,18 +178,18 @@ def _linked_table(title: str, rows: Iterable["LinkedDeployment"]) -> Any:
         )
         for row in rows
     )
-    return table(title, columns, cells)
+    return table(title, columns, cells, lesser=("edge", "kind", "data until", "version"))
 
 
 def _tell_deployment(explanation: "Explanation") -> None:
     out = console()
     out.print(reasons_tree(explanation))
     if explanation.auto_refresh is not None:
-        out.print(explanation.auto_refresh, markup=False)
+        out.print(explanation.auto_refresh)
     if not explanation.origins:
         return
     if explanation.num_links > len(explanation.chain):
-        out.print(explanation.sentence(), markup=False)
+        out.print(explanation.sentence())
     stale = explanation.num_stale_upstream
     behind = f", through {stale:,} stale upstream{'' if stale == 1 else 's'}" if stale else ""
     rows = (
@@ -171,7 +203,7 @@ def _tell_deployment(explanation: "Explanation") -> None:
 
 def _tell_run(explained: "RunExplanation") -> None:
     out = console()
-    out.print(explained.sentence(), markup=False)
+    out.print(explained.sentence())
     if explained.upstreams:
         columns = ("role", "deployment", "freshness", "version", "data until", "reason")
         keys = ("role", "deployment", "freshness", "version", "data_end", "reason")

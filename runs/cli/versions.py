@@ -8,7 +8,8 @@ import click
 from ...lineage.models import ActKind
 from ...storage.errors import NotFound
 from ...storage.ids import show_run_id
-from .output import changed_columns, console, json_option, print_json, table
+from .completing import complete_deployment
+from .output import changed_columns, console, json_option, print_json, say, table
 
 if TYPE_CHECKING:
     from ...lineage.history import VersionRecord
@@ -35,7 +36,7 @@ def _curation() -> "Curation":
 
 
 @click.command()
-@click.argument("subject")
+@click.argument("subject", shell_complete=complete_deployment)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many.")
 @json_option
 def versions(*, subject: str, limit: int, as_json: bool) -> None:
@@ -107,7 +108,7 @@ def alias() -> None:
 
 
 @alias.command("set")
-@click.argument("version")
+@click.argument("version", shell_complete=complete_deployment)
 @click.argument("name")
 @reason_option
 @json_option
@@ -121,7 +122,7 @@ def set_new(*, version: str, name: str, reason: str, as_json: bool) -> None:
 
 
 @alias.command()
-@click.argument("version")
+@click.argument("version", shell_complete=complete_deployment)
 @click.argument("name")
 @expected_option
 @reason_option
@@ -151,11 +152,11 @@ def rm(*, alias: str, expected: int | None, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "number": number})
     else:
-        click.echo(f"{alias} is removed; it named v{number}")
+        say(f"{alias} is removed; it named v{number}")
 
 
 @alias.command("list")
-@click.argument("subject")
+@click.argument("subject", shell_complete=complete_deployment)
 @json_option
 def list_all(*, subject: str, as_json: bool) -> None:
     """List the aliases of a deployment (training/alpha), or every move of one (training/alpha@champion)."""
@@ -183,7 +184,7 @@ def list_all(*, subject: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("version")
+@click.argument("version", shell_complete=complete_deployment)
 @click.argument("label")
 @reason_option
 @json_option
@@ -193,11 +194,11 @@ def label(*, version: str, label: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found.reference} is {found.key}@{label}")
+        say(f"{found.reference} is {found.key}@{label}")
 
 
 @click.command()
-@click.argument("version")
+@click.argument("version", shell_complete=complete_deployment)
 @click.option("--reason", required=True, help="Why: it is recorded, and shown to whoever read the version.")
 @json_option
 def withdraw(*, version: str, reason: str, as_json: bool) -> None:
@@ -206,7 +207,7 @@ def withdraw(*, version: str, reason: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("version")
+@click.argument("version", shell_complete=complete_deployment)
 @click.option("--reason", required=True, help="Why: it is recorded.")
 @json_option
 def restore(*, version: str, reason: str, as_json: bool) -> None:
@@ -218,7 +219,7 @@ def _say_alias(found: "VersionRecord", name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found.key}@{name} is {found.reference}")
+        say(f"{found.key}@{name} is {found.reference}")
 
 
 def _say_judged(judged: "Judged", version: str, *, as_json: bool) -> None:
@@ -230,7 +231,7 @@ def _say_judged(judged: "Judged", version: str, *, as_json: bool) -> None:
     out = console()
     is_withdrawn = judged.verdict == ActKind.WITHDRAWN
     was = f"is {judged.verdict}" if judged.is_new else "was withdrawn before" if is_withdrawn else "was not withdrawn"
-    out.print(f"{key}@v{judged.number} {was}; {current}.", markup=False)
+    out.print(f"{key}@v{judged.number} {was}; {current}.")
     if judged.aliases and is_withdrawn:
         out.print(f"Aliases that name it: {', '.join(judged.aliases)}. No run reads a withdrawn version by its alias.")
     rows = ((change.key, change.before, change.after) for change in judged.changes[:_MOST_SHOWN])

@@ -110,8 +110,7 @@ class SeriesReader:
         have = set(table["name"].unique().to_pylist())
         for name in wanted:
             if name not in have:
-                known = self._whole(found)["name"].unique().to_pylist()
-                raise NotFound(f"metric over time of {show_run_id(found.run.id)} called", name, known=known)
+                raise _unknown(found.run, name, self._whole(found)["name"].unique().to_pylist())
         return table
 
     def follow(
@@ -124,12 +123,13 @@ class SeriesReader:
         """Yield what a run has logged, and then what is new, until it has ended; each part as `series` gives it.
 
         Raises:
-            NotFound: there is no such run.
+            NotFound: there is no such run; or it has ended, and a metric of such a name was never logged.
             RunDeleted: it was deleted; the message says by whom and why.
         """
         wanted = None if names is None else list(names)
         ends: dict[int, int] = {}
         num_seen = 0
+        known: set[str] = set()
         while True:
             with self.database.read() as connection:
                 found = self._find(connection, run_id, after=ends)
@@ -140,10 +140,14 @@ class SeriesReader:
                 part = _joined([_from(chunk, ends.get(chunk.fence, 0)) for chunk in found.chunks])
                 ends |= {chunk.fence: chunk.end for chunk in found.chunks}
             num_seen += part.num_rows
+            known.update(part["name"].unique().to_pylist())
             part = _only(part, wanted)
             if part.num_rows:
                 yield part
             if RunStatus(found.run.status).is_terminal:
+                for name in wanted or ():
+                    if name not in known:
+                        raise _unknown(found.run, name, known)
                 return
             sleep(_POLL_S)
 
@@ -166,6 +170,10 @@ class SeriesReader:
                 table = parquet.read_table(self.objects, found.table, where=pc.field("name").isin(names))
             parts.insert(0, table.cast(schema()))
         return _joined(parts)
+
+
+def _unknown(run: Row[Any], name: str, known: Iterable[str]) -> NotFound:
+    return NotFound(f"metric over time of {show_run_id(run.id)} called", name, known=known)
 
 
 def _table_of(connection: Connection, run_id: UUID) -> StoredTable | None:

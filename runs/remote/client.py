@@ -25,7 +25,7 @@ from ...storage import errors
 from ...storage.artifacts import ArtifactRecord
 from ...storage.errors import FreshlineError, StoreError, StoreUnavailable
 from ...storage.filesystem import ObjectStore
-from .. import events
+from .. import run_events as events
 from ..execution import Claim
 from ..intake import FlowCall
 from ..lease_terms import Beat, LeaseTerms

@@ -19,7 +19,7 @@ from ...lineage.versions import Input
 from ...storage.artifacts import ArtifactRecord, stored_from_json
 from ...storage.database import UtcDateTime
 from ...storage.models import ArtifactKind
-from .. import events
+from .. import run_events as events
 from ..author_events import RecordableEvent
 from ..execution import Claim
 from ..gate import Decision

@@ -14,7 +14,8 @@ from sqlalchemy.engine import Connection, Row
 
 from ...deployments.gateway import FlowRunFacts, FlowRunState
 from ...storage.database import Database
-from .. import events, logs, outbox, store
+from .. import logs, outbox, store
+from .. import run_events as events
 from ..ending import end_run
 from ..status import RunStatus, StopReason
 

@@ -32,7 +32,8 @@ from ...storage.database import Database
 from ...storage.faults import Guard
 from ...storage.statement import one_of
 from ...storage.words import Trigger
-from .. import events, outbox, store
+from .. import outbox, store
+from .. import run_events as events
 from ..gate import READY
 from ..models import RunDependency, RunEvent
 from ..status import LEASED, TERMINAL, RunStatus, StopReason

@@ -30,7 +30,7 @@ WITHOUT_SQL = (
     "freshline.flows",
     "freshline.runs.cli",
     "freshline.runs.demo",
-    "freshline.runs.events",
+    "freshline.runs.run_events",
     "freshline.runs.interface",
     "freshline.runs.metrics",
     "freshline.runs.request",
@@ -115,7 +115,7 @@ def test_package_is_importable_without_the_quant_extra():
     python(program)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-command"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["no-such-command"], ["completion", "zsh"]])
 def test_command_line_starts_without_heavy_imports(arguments):
     program = f"""
     import sys
@@ -127,6 +127,25 @@ def test_command_line_starts_without_heavy_imports(arguments):
     except SystemExit:
         pass
     heavy = {{"alembic", "pandas", "prefect", "pyarrow", "pydantic", "rich", "sqlalchemy", "sqlmodel"}}
+    loaded = sorted(heavy & sys.modules.keys())
+    assert loaded == [], loaded
+    """
+    python(program)
+
+
+@pytest.mark.parametrize("command", ["status", "runs"])
+def test_question_starts_without_what_it_does_not_need(command, tmp_path):
+    program = f"""
+    import os, sys
+    from freshline.runs.cli import main
+
+    os.environ["FRESHLINE_HOME"] = {str(tmp_path)!r}
+    sys.argv = ["freshline", {command!r}]
+    try:
+        main()
+    except SystemExit:
+        pass
+    heavy = {{"fastapi", "fsspec", "numpy", "pandas", "prefect", "pyarrow", "scipy", "uvicorn", "igraph", "bokeh"}}
     loaded = sorted(heavy & sys.modules.keys())
     assert loaded == [], loaded
     """

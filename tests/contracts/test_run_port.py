@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from freshline.deployments.gateway import FlowRunFacts
-from freshline.runs import author_events, events
+from freshline.runs import author_events
+from freshline.runs import run_events as events
 from freshline.runs.curation import Curation
 from freshline.runs.intake import FlowCall
 from freshline.runs.lease_terms import Beat

@@ -24,7 +24,8 @@ from freshline.flows import RunContext
 from freshline.flows.tracking import Track, track
 from freshline.lineage.freshness import parse_policy
 from freshline.lineage.models import Activity, CauseKind, Freshness
-from freshline.runs import author_events, details, events, models
+from freshline.runs import author_events, details, models
+from freshline.runs import run_events as events
 from freshline.runs.care.models import RunAct
 from freshline.runs.cli import _COMMANDS, cli
 from freshline.runs.details import run_type

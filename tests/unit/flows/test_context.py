@@ -13,7 +13,7 @@ from freshline import testing
 from freshline.flows import RunContext, track
 from freshline.flows.reporting import Reporting
 from freshline.runs.author_events import AuthorEvent, CheckpointSaved, NodeEntered, ToolCalled
-from freshline.runs.events import RunCompleted
+from freshline.runs.run_events import RunCompleted
 from freshline.storage.errors import Fenced, InvalidInput, NotStorable
 from tests.pages import code, read
 

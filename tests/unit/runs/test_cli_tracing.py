@@ -48,7 +48,7 @@ def told(*words):
         (("explain", "run-17"), "'run-17' is not a run id"),
         (("explain", "refresh/price"), "Did you mean 'refresh/prices'"),
         (("compare", "run-17", "run-18"), "'run-17' is not a run id"),
-        (("compare", "run-00000000-0000-7000-8000-000000000000"), "Missing argument 'RUN_B'"),
+        (("compare", "run-00000000-0000-7000-8000-000000000000"), "say which runs: two of them, or more"),
     ],
 )
 def test_bad_call_says_what_is_wrong(chain, words, message):

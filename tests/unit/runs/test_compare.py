@@ -11,6 +11,7 @@ from freshline.runs.execution import RunExecution
 from freshline.runs.result import Result
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.errors import InvalidInput, NotFound
+from freshline.storage.ids import show_run_id
 from freshline.storage.parquet import write_table
 from tests.factories import declared
 
@@ -201,3 +202,47 @@ def test_comparison_is_a_table_and_a_view_in_a_notebook(world):
     shown = comparison._repr_html_()
     assert "&lt;b&gt;" in shown
     assert "<b>" not in shown
+
+
+def test_several_runs_are_compared_with_the_first_one(world):
+    first = run_with(world, pd.DataFrame({"a": [1], "b": [2.0]}), metrics={"loss": 1.0})
+    same = run_with(world, pd.DataFrame({"a": [1], "b": [2.0]}), metrics={"loss": 1.0})
+    other = run_with(world, pd.DataFrame({"a": [1.5], "b": [2.0]}), metrics={"loss": 2.0, "gain": 3.0})
+    table = world.queries.compare_all([first.id, same.id, show_run_id(other.id)])
+    found = {(fact.section.value, fact.name): fact.values for fact in table.differences}
+    assert found[("metrics", "loss")] == (1.0, 1.0, 2.0)
+    assert found[("metrics", "gain")] == (None, None, 3.0)
+    assert found[("schema", "data.a")] == ("int64", "int64", "float64")
+    assert ("schema", "data.b") not in found
+    assert all(fact.is_equal for fact in table.section("request"))
+    assert table.sentence() == "these 3 runs differ in metrics (2), schema (2), outputs (1)"
+    frame = table.to_pandas()
+    assert list(frame.columns) == ["section", "name", "is_equal", *map(show_run_id, (first.id, same.id, other.id))]
+    assert "<table>" in table._repr_html_()
+    assert world.queries.compare_all([first.id, same.id]).sentence() == (
+        "these 2 runs are equal in everything that is recorded of them"
+    )
+
+
+def test_several_runs_agree_with_pairs_of_them(world):
+    runs = [run_with(world, pd.DataFrame({"a": [content]}), metrics={"x": float(content)}) for content in (1, 2)]
+    runs.append(world.run_through(MOMENTUM))
+    table = world.queries.compare_all([run.id for run in runs])
+    told = {(fact.section, fact.name): fact for fact in table.facts}
+    for at, run in enumerate(runs[1:], start=1):
+        for fact in world.queries.compare(runs[0].id, run.id).facts:
+            values = told[fact.section, fact.name].values
+            assert (values[0], values[at]) == (fact.a, fact.b)
+
+
+@pytest.mark.parametrize(
+    ("pick", "said"),
+    [
+        (lambda run_id: [run_id], "1 runs were given: from 2 to 50"),
+        (lambda run_id: [run_id, show_run_id(run_id)], "was given twice"),
+        (lambda run_id: [run_id] * 51, "51 runs were given"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(world, pick, said):
+    with pytest.raises(InvalidInput, match=said):
+        world.queries.compare_all(pick(world.service.submit(PRICES).id))

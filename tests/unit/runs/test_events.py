@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from freshline.runs.author_events import AuthorEvent, CheckpointSaved, RecordableEvent, RecordedEvent, ToolReturned
-from freshline.runs.events import Event, ProgressReported, parse_event
+from freshline.runs.run_events import Event, ProgressReported, parse_event
 from freshline.storage.database import dump_json
 from freshline.storage.errors import NotStorable
 

@@ -67,8 +67,8 @@ def test_guide_to_staleness_prints_what_it_says(database, capsys):
     follow("how-to/why-is-this-stale.md", capsys)
 
 
-@pytest.mark.usefixtures("_here")
-def test_guide_to_a_run_prints_what_it_says(world, capsys):
+def two_books(world):
+    """Run everything twice, with other content and another parameter; return the ids of the runs of the book."""
     others = [item for key, item in world.graph.declared.items() if key != BOOK]
     book = world.graph.declared[BOOK]
     schema = declared(BOOK, parameters=["cost_bps"]).parameter_schema
@@ -84,7 +84,17 @@ def test_guide_to_a_run_prints_what_it_says(world, capsys):
         result = Result(artifacts=[table], reads=reads, metrics={"turnover": turnover})
         world.port.complete(run.id, claim.run.fence, result)
         ids.append(run.id)
-    follow("how-to/what-went-into-this-run.md", capsys, earlier_id=ids[0], run_id=ids[1])
+    return {"earlier_id": ids[0], "run_id": ids[1]}
+
+
+@pytest.mark.usefixtures("_here")
+def test_guide_to_a_run_prints_what_it_says(world, capsys):
+    follow("how-to/what-went-into-this-run.md", capsys, **two_books(world))
+
+
+@pytest.mark.usefixtures("_here")
+def test_guide_to_notebooks_prints_what_it_says(world, capsys):
+    follow("how-to/ask-in-a-notebook.md", capsys, **two_books(world))
 
 
 @pytest.mark.usefixtures("_here")

@@ -82,6 +82,30 @@ def test_followed_run_prints_a_line_a_value_until_it_has_ended(attempt):
     assert [row["value"] for row in rows] == [3.0, 2.5, None]
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_followed_metric_that_was_never_logged_is_an_error_once_the_run_has_ended(attempt, more):
+    attempt.complete()
+    with pytest.raises(NotFound, match=r"called 'los'\. Did you mean 'loss'"):
+        call(attempt.run, "[worst]", "los", "--follow", *more)
+    assert len(call(attempt.run, "[worst]", "--follow", *more).output.splitlines()) == 1
+
+
+def test_followed_metric_that_is_logged_later_is_no_error(attempt):
+    waited = []
+
+    def sleep(_):
+        waited.append(1)
+        if len(waited) == 1:
+            attempt.log(1.0, name="late")
+            attempt.sender.spool()
+            attempt.sender.send()
+        else:
+            attempt.complete()
+
+    parts = list(attempt.reader.follow(attempt.run.id, ["late"], sleep=sleep))
+    assert [part["value"].to_pylist() for part in parts] == [[1.0]]
+
+
 @pytest.mark.parametrize(("value", "shown"), [
     (0.0, "0"), (1234.5, "1,234.5"), (0.25, "0.25"), (3e-05, "3e-05"), (-1e-06, "-1e-06"), (2e20, "2e+20"),
     (math.inf, "inf"), (math.nan, "nan"),

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from freshline.deployments.gateway import FlowRunState
-from freshline.runs import events, outbox
+from freshline.runs import outbox
+from freshline.runs import run_events as events
 from freshline.runs.ending import end_run
 from freshline.runs.models import Outbox, RunDependency
 from freshline.runs.repair.reconcile import Reconciler

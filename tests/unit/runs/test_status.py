@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from freshline.lineage import registry
-from freshline.runs import contents, events, store
+from freshline.runs import contents, store
+from freshline.runs import run_events as events
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.creation import Origin, create_run
 from freshline.runs.details import PipelineRun

@@ -5,7 +5,8 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 
 from benchmarks.lives import KEY, Lives
-from freshline.runs import events, store
+from freshline.runs import run_events as events
+from freshline.runs import store
 from freshline.runs.execution import RunExecution
 from freshline.runs.result import Result
 from freshline.runs.service import RunExecutionService
