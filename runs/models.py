@@ -33,6 +33,12 @@ def _in(statuses: frozenset[Any]) -> str:
     return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
+def _index_where(condition: str, name: str, *columns: str) -> sa.Index:
+    """Return an index of the rows for which a condition holds, on both databases."""
+    where = sa.text(condition)
+    return sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 def _empty_object(**column: Any) -> Any:
     """Return a column of JSON that is an empty object until somebody says more."""
     return Field(sa_type=json_type(), default_factory=dict, sa_column_kwargs={"server_default": "{}", **column})
@@ -55,52 +61,15 @@ class Run(SQLModel, table=True):
         sa.CheckConstraint(f"(status IN {_in(TERMINAL)}) = (stop_reason IS NOT NULL)", name="stop_reason"),
         # A run that never beat is not immortal.
         sa.CheckConstraint(f"(status IN {_in(LEASED)}) = (lease_until IS NOT NULL)", name="leased"),
-        sa.Index(
-            "ix_run_lease_until",
-            "lease_until",
-            sqlite_where=sa.text(f"status IN {_in(LEASED)}"),
-            postgresql_where=sa.text(f"status IN {_in(LEASED)}"),
-        ),
-        sa.Index(
-            "ix_run_active",
-            "deployment_id",
-            sqlite_where=sa.text("ended_at IS NULL"),
-            postgresql_where=sa.text("ended_at IS NULL"),
-        ),
+        _index_where(f"status IN {_in(LEASED)}", "ix_run_lease_until", "lease_until"),
+        _index_where("ended_at IS NULL", "ix_run_active", "deployment_id"),
         sa.Index("ix_run_deployment_id_id", "deployment_id", "id"),
-        sa.Index(
-            "ix_run_replay_of",
-            "replay_of",
-            sqlite_where=sa.text("replay_of IS NOT NULL"),
-            postgresql_where=sa.text("replay_of IS NOT NULL"),
-        ),
-        sa.Index(
-            "ix_run_deleted_at",
-            "deleted_at",
-            sqlite_where=sa.text("deleted_at IS NOT NULL AND erased_at IS NULL"),
-            postgresql_where=sa.text("deleted_at IS NOT NULL AND erased_at IS NULL"),
-        ),
-        sa.Index(
-            "ix_run_ended_at",
-            "ended_at",
-            sqlite_where=sa.text("ended_at IS NOT NULL"),
-            postgresql_where=sa.text("ended_at IS NOT NULL"),
-        ),
+        _index_where("replay_of IS NOT NULL", "ix_run_replay_of", "replay_of"),
+        _index_where("deleted_at IS NOT NULL AND erased_at IS NULL", "ix_run_deleted_at", "deleted_at"),
+        _index_where("ended_at IS NOT NULL", "ix_run_ended_at", "ended_at"),
         sa.Index("ix_run_created_at", "created_at", "id"),
-        sa.Index(
-            "ix_run_started_at",
-            "started_at",
-            "id",
-            sqlite_where=sa.text("started_at IS NOT NULL"),
-            postgresql_where=sa.text("started_at IS NOT NULL"),
-        ),
-        sa.Index(
-            "ix_run_ended_badly",
-            "status",
-            "id",
-            sqlite_where=sa.text(f"status IN {_in(ENDED_BADLY)}"),
-            postgresql_where=sa.text(f"status IN {_in(ENDED_BADLY)}"),
-        ),
+        _index_where("started_at IS NOT NULL", "ix_run_started_at", "started_at", "id"),
+        _index_where(f"status IN {_in(ENDED_BADLY)}", "ix_run_ended_badly", "status", "id"),
     )
 
     id: UUID = Field(primary_key=True)
@@ -252,14 +221,7 @@ class RunEvent(SQLModel, table=True):
 class Step(SQLModel, table=True):
     """One task run of the run's flow, as Prefect reports it."""
 
-    __table_args__ = (
-        sa.Index(
-            "ix_step_open",
-            "run_id",
-            sqlite_where=sa.text("status IN ('pending', 'retrying', 'running')"),
-            postgresql_where=sa.text("status IN ('pending', 'retrying', 'running')"),
-        ),
-    )
+    __table_args__ = (_index_where("status IN ('pending', 'retrying', 'running')", "ix_step_open", "run_id"),)
 
     run_id: UUID = Field(primary_key=True, foreign_key="run.id")
     task_run_id: UUID = Field(primary_key=True)
@@ -377,12 +339,7 @@ class Outbox(SQLModel, table=True):
 
     __table_args__ = (
         sa.UniqueConstraint("dedupe_key"),
-        sa.Index(
-            "ix_outbox_due_at",
-            "due_at",
-            sqlite_where=sa.text("state = 'due'"),
-            postgresql_where=sa.text("state = 'due'"),
-        ),
+        _index_where("state = 'due'", "ix_outbox_due_at", "due_at"),
     )
 
     id: UUID = Field(primary_key=True)
