@@ -162,7 +162,9 @@ def _tell(error: Exception) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return code
-    message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    # What a driver raised; around it, SQLAlchemy tells the statement and its values.
+    said = getattr(error, "orig", None) or error
+    message = error.format_message() if isinstance(error, click.ClickException) else str(said)
     if isinstance(error, click.UsageError) and error.ctx is not None:
         message += f" See `{error.ctx.command_path} --help`."
     if code == EXIT_UNEXPECTED:

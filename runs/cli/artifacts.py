@@ -11,6 +11,7 @@ import click
 from ...storage.errors import NotFound
 from .completing import complete_subject
 from .output import console, json_option, print_json, say, table
+from .progress import busy
 
 if TYPE_CHECKING:
     from ...storage.artifacts import ArtifactRecord
@@ -38,7 +39,8 @@ def artifacts(
     chosen: dict[str, Any] = {"data_date": _day(data_date), "at": at}
     with _warnings_as_lines():
         if to is not None and name is not None:
-            path = reading.download(subject, name, to, **chosen)
+            with busy(f"writing {to}"):
+                path = reading.download(subject, name, to, **chosen)
             if as_json:
                 print_json({"name": name, "path": str(path.absolute())})
             else:

@@ -6,6 +6,7 @@ import click
 
 from ...storage.errors import InvalidInput
 from .output import console, json_option, print_json, say, table
+from .progress import busy
 
 
 @click.command()
@@ -31,8 +32,9 @@ def deploy(*, catalogue: Path, register_only: bool, check_only: bool, as_json: b
         return
     verb = "registers what is deployed at" if register_only else "changes the deployments at"
     say(f"freshline deploy {verb} {gateway.api_url}", err=True)
-    facts = read_deployed(catalog.deployments, gateway) if register_only else deploy_catalog(catalog, gateway)
-    done = registrar.register(catalog, facts)
+    with busy(f"deploying {len(catalog.deployments)} deployments"):
+        facts = read_deployed(catalog.deployments, gateway) if register_only else deploy_catalog(catalog, gateway)
+        done = registrar.register(catalog, facts)
     if as_json:
         print_json(done)
         return

@@ -36,6 +36,19 @@ def progress() -> Iterator[Show]:
 
 
 @contextmanager
+def busy(what: str) -> Iterator[None]:
+    """Show that something is going on whose length nobody knows, where somebody looks."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(literal(what))):
+        yield
+
+
+@contextmanager
 def waiting(what: str) -> "Iterator[Callable[[Run], None]]":
     """Give what shows how far a run is that somebody waits for, where somebody looks."""
     if not sys.stderr.isatty():

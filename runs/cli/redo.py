@@ -12,7 +12,7 @@ from ...storage.words import UpdateMode
 from . import EXIT_FAILED, EXIT_REFUSED
 from .completing import complete_deployment, complete_run
 from .output import console, json_option, print_json, say, show, table
-from .progress import progress, waiting
+from .progress import busy, progress, waiting
 from .running import _parameter as parameter
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def replay(*, run: str, waits: bool, compares: bool, key: str | None, as_json: b
                 return EXIT_REFUSED
             return EXIT_FAILED if recorded.status in ("failed", "cancelled") else 0
         run = show_run_id(recorded.id)
-    comparison = interface.compare_replay(run)
+    with busy("comparing the results"):
+        comparison = interface.compare_replay(run)
     if as_json:
         print_json({"is_equal": comparison.is_equal, "sentence": comparison.sentence(), "comparison": comparison})
     else:

@@ -6,12 +6,13 @@ import sys
 
 import click
 import pytest
+import sqlalchemy as sa
 from rich.cells import cell_len
 
 from freshline.runs import cli as command_line
 from freshline.runs.cli import _COMMANDS, exit_code_of, main
 from freshline.runs.cli.output import console, say, table
-from freshline.runs.cli.progress import progress, waiting
+from freshline.runs.cli.progress import busy, progress, waiting
 from freshline.runs.models import Run
 from freshline.storage import errors
 from freshline.storage.ids import new_id, show_run_id
@@ -129,10 +130,13 @@ def test_bars_are_shown_in_a_terminal_only(monkeypatch, capsys):
         with waiting("[red]book\x1b[31m") as moved:
             moved(run)
             moved(run)
+        with busy("[red]deploy\x1b[31m"):
+            pass
         if terminal is None:
             assert capsys.readouterr() == ("", "")
         else:
             assert "[red]book\\x1b[31m" in terminal.getvalue()
+            assert "[red]deploy\\x1b[31m" in terminal.getvalue()
             assert "[red]verify\\x1b[31m" in terminal.getvalue()
 
 
@@ -165,6 +169,11 @@ def call(monkeypatch, capsys):
         (errors.UpstreamNotReady("prices are stale"), 3, "Error: prices are stale"),
         (errors.Conflict("it has ended"), 1, "Error: it has ended"),
         (OSError(28, "No space left on device"), 1, "Error: [Errno 28] No space left on device"),
+        (
+            sa.exc.OperationalError("SELECT 's3cret'", {}, OSError("disk I/O error")),
+            70,
+            "Error: OperationalError: disk I/O error (`freshline",
+        ),
         (ZeroDivisionError("division by zero"), 70, "Error: ZeroDivisionError: division by zero (`freshline --debug …"),
     ],
 )
