@@ -29,7 +29,7 @@ export function table(label, columns, rows) {
 /** Return a list of facts out of [name, value] pairs; those without a value are left out. */
 export function facts(pairs) {
   const given = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false);
-  return h("dl.facts", {}, given.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+  return h("dl.facts", {}, given.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
 /** Return any JSON value as people read it: an object as a list of facts, short text as it is, the rest as JSON. */

@@ -2,7 +2,7 @@
 
 import { h, fill } from "./dom.js";
 import { bytes, number } from "./format.js";
-import { showProblem } from "./notices.js";
+import { announce, showProblem } from "./notices.js";
 import { card, drawing, table } from "./parts.js";
 import { figureOf, linePlot, toNumber } from "./plots.js";
 
@@ -14,8 +14,10 @@ export function artifactsPart(run, { ask }) {
   const { element, body } = card("Tables and files", { id: "artifacts" });
   const curves = h("div");
   const list = h("div.flush");
-  fill(body, curves, list);
+  const opened = h("div.preview");
+  fill(body, curves, list, opened);
   const shownCurves = new Map();
+  let opener = null;
 
   const drawList = drawing(list, (artifacts) => artifacts.length ? table("Tables and files", [
     { name: "Name", isHeader: true, cell: (one) => [one.name, one.publish ? null : h("span.tag", { title: "It belongs to the run alone, not to the published version." }, "unpublished")] },
@@ -29,26 +31,33 @@ export function artifactsPart(run, { ask }) {
   function acts(one) {
     const download = h("a.button.small", { href: one.content_url, download: one.name, "aria-label": `Download ${one.name}` }, "Download");
     if (!one.preview_url) return h("div.buttons", {}, download);
-    const button = h("button.small", { type: "button", "aria-expanded": "false", "aria-label": `Show the first rows of ${one.name}`, onclick: toggle }, "Rows");
-    async function toggle() {
-      const row = button.closest("tr");
-      const opened = row.nextElementSibling;
-      if (opened?.classList.contains("preview")) {
-        opened.remove();
-        button.setAttribute("aria-expanded", "false");
-        return;
-      }
-      const cell = h("td", { colspan: 6 }, h("p.soft", {}, "Loading…"));
-      row.after(h("tr.preview", {}, cell));
-      button.setAttribute("aria-expanded", "true");
-      try {
-        const preview = await ask(`/artifacts/${one.id}/preview`, { limit: PREVIEW_ROWS });
-        fill(cell, previewTable(one.name, preview));
-      } catch (error) {
-        showProblem(error, cell);
-      }
-    }
+    const button = h("button.small", { type: "button", "aria-expanded": "false", "aria-label": `Show the first rows of ${one.name}`, onclick: () => toggle(one, button) }, "Rows");
     return h("div.buttons", {}, button, download);
+  }
+
+  /** Show the first rows of one table below the list, in the place of those of another one; the same again closes it. */
+  async function toggle(one, button) {
+    const wasOpen = button === opener;
+    close();
+    if (wasOpen) return;
+    opener = button;
+    button.setAttribute("aria-expanded", "true");
+    fill(opened, h("p.soft", {}, "Loading…"));
+    try {
+      const preview = await ask(`/artifacts/${one.id}/preview`, { limit: PREVIEW_ROWS });
+      if (opener !== button) return;
+      fill(opened, previewTable(one.name, preview, close));
+      announce(`The first rows of ${one.name} are shown below the list`);
+    } catch (error) {
+      if (opener === button) showProblem(error, opened);
+    }
+  }
+
+  function close() {
+    opener?.setAttribute("aria-expanded", "false");
+    if (opened.contains(document.activeElement)) opener?.focus();
+    opener = null;
+    fill(opened);
   }
 
   async function drawCurves(artifacts) {
@@ -77,10 +86,10 @@ export function artifactsPart(run, { ask }) {
   };
 }
 
-function previewTable(name, { columns, rows, num_rows: numRows }) {
+function previewTable(name, { columns, rows, num_rows: numRows }, close) {
   const told = rows.length < numRows ? `The first ${number(rows.length)} of ${number(numRows)} rows` : `${number(numRows)} rows`;
   return [
-    h("p.soft", {}, told),
+    h("header", {}, h("h3", {}, name), h("span.soft", {}, told), h("span.spread"), h("button.plain", { type: "button", "aria-label": "Close these rows", onclick: close }, "×")),
     table(`${name}: ${told}`, columns.map(([column, type], place) => ({
       name: h("span", { title: type }, column),
       class: /int|float|double|decimal/.test(type) ? "number" : "",

@@ -107,6 +107,7 @@ export function mount(element, { query }) {
         search.tell(error);
         fill(nothing, h("div.empty", {}, h("p", {}, "The search could not be understood.")));
       } else showProblem(error, nothing, { again: load });
+      fill(foot);
       nothing.hidden = false;
     } finally {
       if (!signal.aborted) {
