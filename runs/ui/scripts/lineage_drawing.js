@@ -12,10 +12,12 @@ const SMALLEST = 0.7;
 
 /** Return the drawing of a run with its inputs and, where they are known, its consumers; null when there is nothing. */
 export function lineageDrawing(run, { inputs, lineage }) {
-  const { nodes, edges } = graphOf(run, inputs, lineage);
+  let { nodes, edges } = graphOf(run, inputs, lineage);
+  // Of very much, what it read itself and what read it.
+  if (nodes.length > MOST) ({ nodes, edges } = graphOf(run, ...nearest(inputs, lineage)));
   if (nodes.length < 2 || nodes.length > MOST) return null;
   const { paths, width, height } = laidOut(nodes, edges);
-  const label = `Lineage: ${inputs.length} version${inputs.length === 1 ? "" : "s"} went into this run, drawn from the sources at the left.`;
+  const label = `Lineage: ${inputs.length} version${inputs.length === 1 ? "" : "s"} went into this run, ${nodes.length > inputs.length ? "drawn from the sources at the left" : "the nearest of them are drawn"}.`;
   const svg = s(
     "svg", { viewBox: `-2 -2 ${width + 4} ${height + 4}`, width: width + 4, height: height + 4, "aria-label": label, style: { "min-width": `${Math.round(width * SMALLEST)}px` } },
     s("g", { "aria-hidden": "true" }, paths.map((points) => s("path.edge", { d: curve(points) }))),
@@ -25,6 +27,11 @@ export function lineageDrawing(run, { inputs, lineage }) {
   // The run itself stands at the right.
   requestAnimationFrame(() => (scroller.scrollLeft = scroller.scrollWidth));
   return scroller;
+}
+
+function nearest(inputs, lineage) {
+  const isNear = (one) => one.depth === 1;
+  return [inputs.filter(isNear), { ...lineage, consumers: (lineage?.consumers ?? []).filter(isNear) }];
 }
 
 function graphOf(run, inputs, lineage) {

@@ -1,6 +1,7 @@
 // What went into a run, whether it still holds, and what was built from it.
 
 import { h, fill } from "./dom.js";
+import { number } from "./format.js";
 import { card, drawing, table } from "./parts.js";
 import { lineageDrawing } from "./lineage_drawing.js";
 import { sign, TERMINAL } from "./words.js";
@@ -38,11 +39,12 @@ export function inputsPart(run, { ask }) {
     { name: "Data until", cell: (one) => one.data_end ?? "–" },
     { name: "Still holds?", cell: holds },
   ], inputs)] : null);
-  const drawSentence = drawing(sentence, ([inputs, hasEnded]) => {
+  const drawSentence = drawing(sentence, ([inputs, numAll, hasEnded]) => {
     if (!inputs.length) return h("span.soft", {}, hasEnded ? "It read no version of another deployment." : "It has read nothing yet.");
     const moved = inputs.filter((one) => !one.is_current || one.is_withdrawn);
-    if (!moved.length) return "All that it was built on still holds.";
-    return `${moved.length} of the ${inputs.length} versions that it was built on ${moved.length === 1 ? "does" : "do"} not hold any more.`;
+    const which = numAll > inputs.length ? `nearest ${inputs.length} of ${number(numAll)}` : inputs.length;
+    if (!moved.length) return numAll > inputs.length ? `The ${which} versions that it was built on still hold.` : "All that it was built on still holds.";
+    return `${moved.length} of the ${which} versions that it was built on ${moved.length === 1 ? "does" : "do"} not hold any more.`;
   });
   const drawLineage = drawing(drawn, ([it, found]) => lineageDrawing(it, found));
 
@@ -52,7 +54,7 @@ export function inputsPart(run, { ask }) {
     try {
       const [inputs, lineage] = await Promise.all([ask("/inputs", { recursive: true }), ask("/lineage").catch(() => null)]);
       drawInputs(inputs.items);
-      drawSentence([inputs.items, isLast]);
+      drawSentence([inputs.items, lineage?.num_inputs ?? inputs.items.length, isLast]);
       drawLineage([{ id: it.id, deployment: it.deployment, version: it.version, status: it.status }, { inputs: inputs.items, lineage }]);
       isDone = isLast;
     } catch {

@@ -18,8 +18,8 @@ export const TYPES = [
 ];
 
 const STOPPED = {
-  completed: "It completed, and its result is the current version.",
-  superseded: "It completed, but another run had published first: its version is not the current one.",
+  completed: "It completed, and its result became the current version.",
+  superseded: "It completed, but another run had published first: its version did not become the current one.",
   already_ready: "It was skipped: the deployment was ready.",
   upstream_not_ready: "It did not start: an upstream was not ready.",
   error: "Its body raised an error.",

@@ -96,7 +96,7 @@ def test_run_shows_what_it_wrote_and_read(view, served):
     view.go(served.path("completed"))
     page = view.page
     expect(page.get_by_role("heading", level=1)).to_have_text("backtest/book")
-    expect(page.locator(".standing")).to_contain_text("its result is the current version")
+    expect(page.locator(".standing")).to_contain_text("its result became the current version")
     expect(page.locator(".tile", has_text="max drawdown")).to_contain_text("−20 %")
     expect(page.locator(".tile", has=page.locator("dt", has_text=HOSTILE)).locator("dd")).to_have_text("NaN")
     curve = page.get_by_role("img", name="equity_curve: equity from 1 to 12.97, 400 of 1,200 rows")
