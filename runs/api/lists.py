@@ -39,7 +39,7 @@ Searched = Annotated[
     str | None,
     Query(
         max_length=10_000,
-        description="A search, such as `sharpe_ratio > 1 and status = completed`.",
+        description="A search, such as `loss < 0.1 and status = completed`.",
         examples=["status = failed and created_at > -7d"],
     ),
 ]

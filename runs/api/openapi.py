@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
+from .examples import add_examples
 from .policies import Policy, policy_of
 from .problems import MEDIA_TYPE, STATUS_OF, Code, Problem
 
@@ -61,6 +62,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs", {}))
     schemas["Problem"] = problem | {"examples": [_EXAMPLE]}
+    add_examples(schemas)
     components["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "The server's token."},
         "session": {

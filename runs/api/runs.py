@@ -45,7 +45,13 @@ def _only_text(value: Any) -> Any:
 
 
 Day = Annotated[date, BeforeValidator(_only_text)]
-GivenRunId = Annotated[str, Field(max_length=100, json_schema_extra={"pattern": RUN_ID})]
+GivenRunId = Annotated[
+    str,
+    Field(
+        max_length=100,
+        json_schema_extra={"pattern": RUN_ID, "examples": ["run-0199b3c2-7d3e-7c4b-9a55-0f6d1c2b3a49"]},
+    ),
+]
 Actor = Annotated[str, Field(min_length=1, max_length=200, description="Who asks: it is recorded.")]
 
 
@@ -105,7 +111,10 @@ def create_run(
     freshline: Opened,
     asked: NewRun,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MOST_KEY)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=_MOST_KEY, description="The same key gives the same run; or in the body."),
+    ] = None,
 ) -> CreatedRun:
     """Record a run and have it dispatched; answers at once, with 200 and the same run when the key is known.
 

@@ -73,9 +73,14 @@ class Serving:
         """The page's address with the token behind the `#`, which no browser sends to any server."""
         return f"{self.url}/#token={self.access.token}"
 
-    def run(self) -> None:
-        """Serve until Ctrl-C or SIGTERM."""
-        self._server.run(sockets=[self._socket])
+    def check(self) -> None:
+        """Let pass a server that serves.
+
+        Raises:
+            StackError: it has ended by itself.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            raise StackError(f"the API at {self.url} has ended; its log says why")
 
     def __enter__(self) -> Self:
         """Serve beside the other threads."""

@@ -3,6 +3,7 @@
 import click
 
 from .output import console
+from .stack import on_terminate
 
 
 @click.command()
@@ -17,13 +18,13 @@ def serve(*, host: str, port: int | None) -> None:
 
     freshline = open_freshline()
     logs.configure(freshline.settings.log_format)
-    serving = Serving(freshline, host=host, port=port)
     out = console()
-    out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
-    out.print(f"Page: {serving.page_url}", soft_wrap=True)
-    if not is_loopback(host):
-        out.print("Others reach it: it speaks no TLS, so put a proxy before it; every request needs the token.")
-    try:
-        serving.run()
-    finally:
-        freshline.database.dispose()
+    with Serving(freshline, host=host, port=port) as serving:
+        out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
+        out.print(f"Page: {serving.page_url}", soft_wrap=True)
+        if not is_loopback(host):
+            out.print("Others reach it: it speaks no TLS, so put a proxy before it; every request needs the token.")
+        closed = on_terminate()
+        while not closed.wait(1.0):
+            serving.check()
+    freshline.database.dispose()

@@ -42,9 +42,10 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
         out.print("In another terminal:")
         out.print(f"  export FRESHLINE_HOME={stack.directory} PREFECT_API_URL={stack.stack.api_url}")
         out.print("  freshline deploy")
-        closed = _on_terminate()
+        closed = on_terminate()
         while not closed.wait(1.0):
             stack.stack.check()
+            serving.check()
 
 
 @click.command()
@@ -59,10 +60,10 @@ def reconcile() -> None:
     gateway = freshline.gateway()
     with Background(freshline, gateway):
         console().print(f"dispatching to {gateway.api_url}; Ctrl-C ends it")
-        _on_terminate().wait()
+        on_terminate().wait()
 
 
-def _on_terminate() -> threading.Event:
+def on_terminate() -> threading.Event:
     """Return an event that SIGTERM sets, so that a service manager ends us as Ctrl-C does."""
     closed = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: closed.set())

@@ -1,0 +1,136 @@
+"""The server over a real port: it answers, it ends soon, and it says clearly why it cannot start."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+
+from freshline.runs.api import app as application
+from freshline.runs.api.policies import Routes, public
+from freshline.runs.api.serving import Serving
+from freshline.runs.composition import Freshline
+from freshline.storage.database import Database
+from freshline.storage.errors import InvalidInput, StackError
+from freshline.storage.settings import Settings
+
+
+@pytest.fixture
+def freshline(tmp_path, sqlite_template):
+    database = Database(f"sqlite:///{sqlite_template}")
+    yield Freshline(Settings(home=tmp_path, api_port=0), database, None)
+    database.dispose()
+
+
+def endless():
+    """A stream that ends when the server does, as streams have to."""
+    routes = Routes()
+
+    @routes.get("/endless")
+    @public
+    async def stream(request: Request) -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await request.app.state.closing.wait()
+            yield b"ended"
+
+        return StreamingResponse(parts())
+
+    return routes
+
+
+def test_server_ends_soon_with_a_stream_open(freshline, monkeypatch):
+    monkeypatch.setattr(application, "ROOT", [endless()])
+    heard: list[bytes] = []
+    begun = threading.Event()
+
+    def listen(url: str) -> None:
+        with httpx.stream("GET", f"{url}/endless", timeout=20) as answer:
+            for part in answer.iter_bytes():
+                heard.append(part)
+                begun.set()
+
+    with Serving(freshline) as serving:
+        listener = threading.Thread(target=listen, args=(serving.url,))
+        listener.start()
+        assert begun.wait(20)
+        ends_at = time.monotonic()
+    assert time.monotonic() - ends_at < 2.5
+    listener.join(timeout=20)
+    assert b"".join(heard) == b"begunended"
+
+
+def test_server_answers_at_its_address_with_its_token(freshline):
+    with Serving(freshline) as serving, httpx.Client(base_url=f"{serving.url}/api/v1") as client:
+        token = (freshline.settings.home / "api-token").read_text().strip()
+        assert serving.page_url == f"{serving.url}/#token={token}"
+        assert client.get("/session").json() == {"authenticated": False, "may_read": True}
+        known = {"Authorization": f"Bearer {token}"}
+        assert client.get("/session", headers=known).json()["authenticated"] is True
+        # A longer one than any client of ours sends.
+        connection = http.client.HTTPConnection("127.0.0.1", serving.port)
+        connection.request("GET", "/api/v1/runs?query=" + "x" * 70_000)
+        assert connection.getresponse().status == 413
+        connection.close()
+        assert "server" not in client.get("/deployments").headers
+
+
+def test_port_that_is_taken_is_named_with_the_setting(freshline):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StackError, match=rf"127.0.0.1:{port} .*FRESHLINE_API_PORT"):
+            Serving(freshline, port=port)
+    with pytest.raises(StackError, match="cannot listen at 'no such host'"):
+        Serving(freshline, host="no such host")
+
+
+def test_server_with_a_token_that_cannot_be_used_leaves_its_port(freshline):
+    (freshline.settings.home / "api-token").write_text("short")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(InvalidInput, match="api-token"):
+        Serving(freshline, port=port)
+    with socket.socket() as again:
+        again.bind(("127.0.0.1", port))
+
+
+def test_serve_prints_where_it_is_and_ends_at_sigterm(tmp_path):
+    environment = os.environ | {"FRESHLINE_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path)}
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        "from freshline.runs.cli import main; main()",
+        "serve",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(2)]
+        assert said[0].startswith("API: http://127.0.0.1:"), said
+        assert said[1].startswith("Page: http://127.0.0.1:"), said
+        assert "/#token=" in said[1]
+        address = said[0].split()[1]
+        assert httpx.get(f"{address}/runs").json() == {"items": [], "next_cursor": None}
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+        assert said[1].partition("#token=")[2].strip() not in errors
+    finally:
+        process.kill()
+        process.communicate()
