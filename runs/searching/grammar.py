@@ -84,6 +84,8 @@ _SAID = {
     "$END": "the end",
 }
 """Terminal -> how an error calls it, where neither a value nor a comparison is expected."""
+_AFTER = frozenset({"_AND", "_OR", "RPAR", "$END"})
+"""What may follow a comparison."""
 
 
 class Operator(StrEnum):
@@ -222,12 +224,12 @@ def _read(text: str, start: str) -> Any:
     try:
         return _parser().parse(text, start=start)
     except UnexpectedInput as error:
-        raise _explained(error, text) from None
+        raise _explained(error, text, is_order=start == "order") from None
     except _TooMuch as error:
         raise SearchError(str(error), text, error.position) from None
 
 
-def _explained(error: UnexpectedInput, text: str) -> SearchError:
+def _explained(error: UnexpectedInput, text: str, *, is_order: bool) -> SearchError:
     position = len(text) if error.pos_in_stream is None else error.pos_in_stream
     possible: Iterable[str] = ()
     if isinstance(error, UnexpectedToken):
@@ -235,7 +237,8 @@ def _explained(error: UnexpectedInput, text: str) -> SearchError:
         position = len(text) if error.token.type == "$END" else position
     elif isinstance(error, UnexpectedCharacters):
         possible = error.allowed or ()
-    expected = _said(set(possible), is_open="(" in text[:position])
+    before = text[:position]
+    expected = _said(set(possible), is_open=before.count("(") > before.count(")"), is_order=is_order)
     rest = text[position:].split(maxsplit=1)
     if not rest:
         return SearchError(f"it ends where {expected} is expected", text, position)
@@ -243,14 +246,16 @@ def _explained(error: UnexpectedInput, text: str) -> SearchError:
     return SearchError(f"{rest[0][:40]!r} stands where {expected} is expected{hint}", text, position)
 
 
-def _said(possible: set[str], *, is_open: bool) -> str:
-    """Return what is expected, as people call it."""
+def _said(possible: set[str], *, is_open: bool, is_order: bool) -> str:
+    """Return what is expected, as people call it; the parser itself knows only some of it at some places."""
     if "TEXT" in possible:
         return _VALUE
     if "OPERATOR" in possible:
-        return _COMPARISON
+        return _SAID["$END"] if is_order else _COMPARISON
     if not is_open:
-        possible -= {"RPAR", "COMMA"}
+        possible = possible - {"RPAR", "COMMA"}
+    if possible & _AFTER and not possible & {"COMMA", "WORD"}:
+        possible = {"_AND", "_OR", "RPAR" if is_open else "$END"}
     said = list(dict.fromkeys(name for terminal, name in _SAID.items() if terminal in possible))
     return " or ".join(part for part in (", ".join(said[:-1]), said[-1]) if part)
 
