@@ -48,7 +48,7 @@ _COMMANDS = {
     "restore": ("versions", "Take the withdrawal of a version back."),
     "resume": ("running", "Let a paused run go on."),
     "retention": ("retention", "Let go the data that no rule keeps."),
-    "runs": ("asking", "List runs, newest first."),
+    "runs": ("finding", "List the runs that a search finds, newest first."),
     "serve": ("serving", "Serve the REST API and the page, without anything else."),
     "show": ("asking", "Show one run: metrics, inputs, steps, artifacts, events."),
     "status": ("asking", "Show every deployment with its freshness."),

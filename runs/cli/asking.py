@@ -1,4 +1,4 @@
-"""Questions about runs and deployments as they are: status, runs, show."""
+"""Questions about runs and deployments as they are: status, show."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ...storage.ids import show_run_id
-from .completing import complete_deployment, complete_run
-from .output import changed_columns, console, inputs_table, json_option, plain, print_json, seconds_of, table, told
+from .completing import complete_run
+from .output import changed_columns, console, inputs_table, json_option, print_json, seconds_of, table, told
 from .output import show as show_value
 
 if TYPE_CHECKING:
@@ -34,33 +34,6 @@ def status(*, as_json: bool) -> None:
         (row.key, row.freshness, row.activity, row.version, row.data_end, row.last_run_at, _why(row)) for row in rows
     )
     console().print(table("Deployments", columns, cells, lesser=("last run", "data until", "activity")))
-
-
-@click.command()
-@click.argument("deployment", required=False, shell_complete=complete_deployment)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500), help="How many.")
-@json_option
-def runs(*, deployment: str | None, limit: int, as_json: bool) -> None:
-    """List runs, newest first; of one DEPLOYMENT, such as backtest/book, or of all."""
-    found = _queries().runs(deployment=deployment, limit=limit)
-    if as_json:
-        print_json([{"deployment": key, **plain(run)} for key, run in found])
-        return
-    columns = ("run", "deployment", "type", "status", "stop reason", "trigger", "created", "took")
-    rows = (
-        (
-            show_run_id(run.id),
-            key,
-            run.type,
-            run.status,
-            run.stop_reason,
-            run.trigger,
-            run.created_at,
-            seconds_of(run),
-        )
-        for key, run in found
-    )
-    console().print(table("Runs", columns, rows, lesser=("type", "trigger", "stop reason", "took")))
 
 
 @click.command()
