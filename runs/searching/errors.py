@@ -11,7 +11,7 @@ _SHOWN = 160
 class SearchError(InvalidInput):
     """A search that cannot be understood, or names what is not there.
 
-    Its message is one line; Python shows the text with a caret below it, as the command line does.
+    Its message is one line; a traceback shows the text with a caret below it.
     """
 
     def __init__(self, message: str, text: str, position: int, *, known: Iterable[str] = ()) -> None:

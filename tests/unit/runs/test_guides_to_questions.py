@@ -3,6 +3,7 @@
 import re
 import shlex
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -14,6 +15,8 @@ from freshline.runs.cli import cli
 from freshline.runs.queries import Queries
 from freshline.runs.repair.auto_refresh import refresh_stale
 from freshline.runs.result import Read, Result
+from freshline.runs.searching.fields import FIELDS
+from freshline.runs.searching.grammar import Operator
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.auto_refresh import AutoRefresh
 from freshline.storage.ids import show_run_id
@@ -111,3 +114,34 @@ def test_guide_to_automatic_refresh_prints_what_it_says(database, capsys):
     assert refresh_stale(database) == 1
     ((_, run),) = Queries(database).runs()
     follow("how-to/refresh-automatically.md", capsys, run_id=show_run_id(run.id))
+
+
+@pytest.mark.usefixtures("_here")
+def test_guide_to_searching_prints_what_it_says(world, capsys):
+    others = [item for key, item in world.graph.declared.items() if key != BOOK]
+    book = world.graph.declared[BOOK]
+    schema = declared(BOOK, parameters=["cost_bps"]).parameter_schema
+    world.graph.register(*others, replace(book, parameter_schema=schema))
+    world.moment = datetime.now(UTC) - timedelta(hours=1)  # the store of the guide has no clock of its own
+    for content, cost_bps, metrics in (
+        (1, 5, {"turnover": 1.5, "hit_rate": 0.5}),
+        (2, 10, {"turnover": 1.25, "hit_rate": 0.6}),
+        (2, 20, None),
+    ):
+        if metrics is not None:
+            world.run_through(PRICES, content)
+            world.run_through(MOMENTUM, content)
+        claim = world.start(world.service.submit(BOOK, {"cost_bps": cost_bps}))
+        if metrics is not None:
+            world.complete(claim, content, metrics=metrics)
+        else:
+            world.port.fail(claim.run.id, claim.run.fence, ValueError("no prices"), "", will_retry=False)
+    follow("how-to/search-runs.md", capsys)
+
+
+def test_search_page_lists_every_field_and_comparison():
+    text = read("reference/search.md")
+    fields = re.findall(r"^\| `(\w+)` \|", text[text.index("## Fields") : text.index("## Comparisons")], re.MULTILINE)
+    assert fields == list(FIELDS)
+    compared = text[text.index("## Comparisons") : text.index("## Values")]
+    assert [one for one in Operator if f"`{one}" not in compared] == []
