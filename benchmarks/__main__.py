@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, show a table, keep a line per work.
 
 Read from the environment: BENCH=name runs one work; PEERS=1 adds the peers; ROUNDS=n instead of the work's own number;
-STORED=n,m,… instead of the numbers of stored runs that `submit_postgres` fills.
+STORED=n,m,… instead of the numbers of stored runs that `submit_postgres` and `search` fill.
 """
 
 import os
@@ -9,7 +9,7 @@ import platform
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from . import (
     propagation,
     run_life_postgres,
     run_life_sqlite,
+    search,
     submit_postgres,
     tables,
 )
@@ -60,10 +61,12 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
         ValueError: a variable cannot be understood; the message is one line.
     """
     stored = submit_postgres.SIZES
+    searched: Sequence[int] = search.SIZES
     if environment.get("STORED"):
         stored = _numbers("STORED", environment["STORED"].split(","))
         if len(stored) < 2 or sorted(set(stored)) != stored:
             raise ValueError(f"STORED={environment['STORED']}: give at least two numbers, in rising order")
+        searched = stored
     rounds = None
     if environment.get("ROUNDS"):
         (rounds,) = _numbers("ROUNDS", [environment["ROUNDS"]])
@@ -78,6 +81,7 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             inputs_of_a_run.WORK,
             propagation.work(),
             *tables.works().values(),
+            *search.works(searched).values(),
             metric_points.WORK,
             metric_log.WORK,
             metric_log.COST,

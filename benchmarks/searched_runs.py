@@ -3,6 +3,7 @@
 The same runs on both, the same every time; a smaller store is the beginning of a larger one.
 """
 
+import json
 import math
 import random
 import sqlite3
@@ -101,7 +102,7 @@ def _run(number: int, deployments: list[UUID]) -> dict[str, Any]:
         "generation": 0,
         "status": status,
         "stop_reason": {"completed": "completed", "failed": "error"}.get(status, "cancelled_by_user"),
-        "parameters": '{"days": %d, "name": "p%d"}' % (chance.randrange(1000), number % 50),
+        "parameters": json.dumps({"days": chance.randrange(1000), "name": f"p{number % 50}"}),
         "request": "{}",
         "tags": '["nightly"]' if number % 10 == 0 else "[]",
         "attempt": 1,
@@ -145,7 +146,7 @@ def _fill_postgres(database: Database, tables: Mapping[Any, Iterable[dict[str, A
                 with connection.cursor() as cursor:
                     first = next(iter(rows))
                     names = list(first)
-                    statement = f'COPY {model.__tablename__} ({", ".join(_quoted(names))}) FROM STDIN'
+                    statement = f"COPY {model.__tablename__} ({', '.join(_quoted(names))}) FROM STDIN"
                     with cursor.copy(statement.encode()) as copy:
                         copy.write_row(list(first.values()))
                         for row in rows:
@@ -162,7 +163,7 @@ def _fill_sqlite(database: Database, tables: Mapping[Any, Iterable[dict[str, Any
         for model, rows in tables.items():
             first = next(iter(rows))
             marks = ", ".join("?" for _ in first)
-            statement = f'INSERT INTO {model.__tablename__} ({", ".join(_quoted(first))}) VALUES ({marks})'
+            statement = f"INSERT INTO {model.__tablename__} ({', '.join(_quoted(first))}) VALUES ({marks})"
             connection.execute(statement, _for_sqlite(first))
             connection.executemany(statement, map(_for_sqlite, rows))
         connection.execute("COMMIT")

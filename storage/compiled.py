@@ -28,6 +28,7 @@ class _Row:
 
     __slots__ = ("_given",)
     _fields: tuple[str, ...] = ()
+    _converts: tuple[tuple[str, Convert], ...] = ()
 
     def __init__(self, given: Sequence[Any]) -> None:
         self._given = given
@@ -50,7 +51,12 @@ class _Row:
         return f"Row({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
 
     def _asdict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._fields}
+        made = dict(zip(self._fields, self._given, strict=True))
+        for name, convert in self._converts:
+            given = made[name]
+            if given is not None:
+                made[name] = convert(given)
+        return made
 
 
 def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None) -> Any:
@@ -61,7 +67,8 @@ def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None
     fields = tuple(names)
     made = converts or {}
     columns = {name: _column(position, made.get(position)) for position, name in enumerate(fields)}
-    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, **columns})
+    listed = tuple((fields[position], convert) for position, convert in made.items())
+    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, "_converts": listed, **columns})
 
 
 def _column(position: int, convert: Convert | None) -> property:

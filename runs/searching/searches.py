@@ -3,19 +3,21 @@
 A page is one snapshot. It goes on behind the last run of the page before, whatever was added meanwhile.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
 from ...storage.statement import Sql, Statement
-from ..contents import metric_value
 from ..record import as_run
 from .candidates import few_runs
 from .compiling import METRIC, Compiler
@@ -40,13 +42,15 @@ _ROWS = Statement(
         .where(sql.among(RUN.c.id, "ids"))
     )
 )
-_METRICS = Statement(
-    lambda sql: (
-        sa.select(METRIC.c.run_id, METRIC.c.name, METRIC.c.value)
-        .where(sql.among(METRIC.c.run_id, "ids"))
-        .order_by(METRIC.c.run_id, METRIC.c.name)
-    )
-)
+
+
+@lru_cache
+def _metrics_of(dialect: str) -> sa.Select[Any]:
+    """Return the query for the metrics of runs: with their ids as the driver has them, because they are many."""
+    run_id: sa.ColumnElement[Any] = sa.type_coerce(METRIC.c.run_id, sa.types.NullType())
+    sql = Sql(postgresql.dialect() if dialect == "postgresql" else sqlite.dialect())
+    query = sa.select(run_id, METRIC.c.name, METRIC.c.value).where(sql.among(METRIC.c.run_id, "ids"))
+    return query.order_by(METRIC.c.run_id, METRIC.c.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +190,14 @@ class Search:
     def _read(self, connection: Connection, ids: Sequence[UUID]) -> list[FoundRun]:
         if not ids:
             return []
-        rows = _ROWS.ask(connection, ids=ids)
-        logged = _METRICS.ask(connection, ids=ids)
+        asked = _ROWS.ask(connection, ids=ids)
         values: dict[UUID, dict[str, float]] = {run_id: {} for run_id in ids}
-        for one in logged.rows():
-            if self._metrics is None or one.name in self._metrics:
-                values[one.run_id][one.name] = metric_value(one)
-        by_id = {row.id: row for row in rows.rows()}
+        by_driver: dict[Any, dict[str, float]] = {**values, **{run_id.hex: values[run_id] for run_id in ids}}
+        wanted = self._metrics
+        for of_run, name, value in connection.execute(_metrics_of(connection.dialect.name), {"ids": ids}).all():
+            if wanted is None or name in wanted:
+                by_driver[of_run][name] = math.nan if value is None else value
+        by_id = {row.id: row for row in asked.rows()}
         return [
             FoundRun(as_run(row), row.deployment_key, row.version_number, values[run_id])
             for run_id in ids

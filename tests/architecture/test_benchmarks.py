@@ -84,6 +84,8 @@ def test_nothing_asked_for_is_every_work_with_its_own_rounds():
         "table_s3",
         "append_time",
         "append_bytes",
+        "search_sqlite",
+        "search_postgres",
         "metric_points",
         "metric_log",
         "metric_log_cost",
