@@ -241,7 +241,8 @@ class Compiler:
         deployment_id, version = self._referred(found, comparison)
         if found.name == "outputs":
             if version is not None:
-                return RUN.c.id == sa.literal(version.run_id, RUN.c.id.type)
+                publishes: Clause = RUN.c.id == sa.literal(version.run_id, RUN.c.id.type)
+                return publishes
             column = self._column(RUN.c.deployment_id, is_in_order=True)
             return sa.and_(column == sa.literal(deployment_id, column.type), RUN.c.version_id.is_not(None))
         upstream, read = self._column(INPUT.c.upstream_id), self._column(INPUT.c.version_id)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from ...storage.database import Database
@@ -44,12 +43,11 @@ _ROWS = Statement(
 )
 
 
-@lru_cache
-def _metrics_of(dialect: str) -> sa.Select[Any]:
+@lru_cache(maxsize=8)
+def _metrics_of(dialect: sa.Dialect) -> sa.Select[Any]:
     """Return the query for the metrics of runs: with their ids as the driver has them, because they are many."""
     run_id: sa.ColumnElement[Any] = sa.type_coerce(METRIC.c.run_id, sa.types.NullType())
-    sql = Sql(postgresql.dialect() if dialect == "postgresql" else sqlite.dialect())
-    query = sa.select(run_id, METRIC.c.name, METRIC.c.value).where(sql.among(METRIC.c.run_id, "ids"))
+    query = sa.select(run_id, METRIC.c.name, METRIC.c.value).where(Sql(dialect).among(METRIC.c.run_id, "ids"))
     return query.order_by(METRIC.c.run_id, METRIC.c.name)
 
 
@@ -194,7 +192,7 @@ class Search:
         values: dict[UUID, dict[str, float]] = {run_id: {} for run_id in ids}
         by_driver: dict[Any, dict[str, float]] = {**values, **{run_id.hex: values[run_id] for run_id in ids}}
         wanted = self._metrics
-        for of_run, name, value in connection.execute(_metrics_of(connection.dialect.name), {"ids": ids}).all():
+        for of_run, name, value in connection.execute(_metrics_of(connection.dialect), {"ids": ids}).all():
             if wanted is None or name in wanted:
                 by_driver[of_run][name] = math.nan if value is None else value
         by_id = {row.id: row for row in asked.rows()}
