@@ -82,6 +82,10 @@ def metric(run, name):
     return None if value is None or math.isnan(value) else value
 
 
+def metric_of(run):
+    return metric(run, "sharpe_ratio")
+
+
 def plain(run, name):
     return getattr(run, name)
 
@@ -352,7 +356,37 @@ def test_whatever_people_write_is_found_as_it_is_and_nothing_else(searches, fiel
                 ),
             )
             check(searches, asked, "-id", 500)
+        escaped = "".join(f"\\{sign}" if sign in "%_\\" else sign for sign in text)
+        pattern = Asked(f"{field} like {quoted(escaped)}", lambda run, text=text: read(run, field) == text)
+        check(searches, pattern, "-id", 500)
     assert searches.search().count() == sum(not run.is_deleted for run in RUNS)
+
+
+def test_what_is_not_there_compares_false_in_parameters(searches):
+    for path in PATHS:
+        check(searches, Asked(f"{path} is null", lambda run, path=path: at(run, path) is None), "-id", 500)
+        for value in (20, "a", True):
+            asked = Asked(
+                f"{path} != {written_json(value)}",
+                lambda run, path=path, value=value: at(run, path) is not None and not same(at(run, path), value),
+            )
+            check(searches, asked, "-id", 500)
+
+
+def test_metric_that_orders_the_runs_is_compared_as_any_other(searches):
+    name = "metrics.sharpe_ratio"
+    asked = [
+        Asked(f"{name} {sign} 0.5", lambda run, sign=sign: (v := metric_of(run)) is not None and COMPARE[sign](v, 0.5))
+        for sign in COMPARE
+    ]
+    asked += [
+        Asked(f"{name} is null", lambda run: metric_of(run) is None),
+        Asked(f"{name} is not null", lambda run: metric_of(run) is not None),
+        Asked(f"{name} is nan", lambda run: math.isnan(run.metrics.get("sharpe_ratio", 0.0))),
+        Asked(f"not {name} > 0.5", lambda run: not (metric_of(run) or 0.0) > 0.5),
+    ]
+    for one in asked:
+        check(searches, one, f"-{name}", 7)
 
 
 def test_few_runs_are_looked_up_and_many_are_read_in_order_alike(searches, monkeypatch):
