@@ -19,7 +19,8 @@ from freshline.runs.migrate import ensure_schema
 from freshline.runs.searching.searches import Page, Searches
 from freshline.storage.database import Database
 
-from . import searched_runs
+from . import big_store
+from .big_rows import Size
 from .comparisons import Comparison, Kind
 from .floors import search as floors
 from .harness import FLOOR, OURS, Setting, Subject, Subjects, Work
@@ -110,7 +111,7 @@ def prepare(dialect: str, sizes: Sequence[int], setting: Setting) -> Iterator[Su
             exits.callback(database.dispose)
             ensure_schema(database)
             began = perf_counter()
-            searched_runs.fill(database, size)
+            fill(database, size)
             setting.tell(f"search_{dialect}: {size:,} runs stored in {perf_counter() - began:.0f} s")
             raw = floors.RawSearch(database.dialect, path if server is None else server.conninfo(name))
             exits.callback(raw.close)
@@ -127,6 +128,20 @@ def prepare(dialect: str, sizes: Sequence[int], setting: Setting) -> Iterator[Su
                         None,
                     )
         yield subjects
+
+
+def fill(database: Database, size: int) -> None:
+    """Fill a migrated store with so many runs, and leave it as one at rest."""
+    big_store.fill(database, Size(runs=size, deployments=min(2_000, size // 10), inputs_every=10, events_every=100))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if database.dialect == "sqlite":
+            # Nobody lets SQLite look at what a store has: it is to plan as it does there.
+            connection.exec_driver_sql("DROP TABLE sqlite_stat1")
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        else:
+            connection.exec_driver_sql("VACUUM (ANALYZE)")
+            connection.exec_driver_sql("CHECKPOINT")
+    database.dispose()
 
 
 def asked_of(database: Database, raw: floors.RawSearch) -> Asked:

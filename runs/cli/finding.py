@@ -33,7 +33,8 @@ def runs(*, query: str | None, order_by: str | None, limit: int, named: str | No
         print_json([_document(found) for found in page.items])
         return
     columns = ("run", "deployment", "type", "status", "stop reason", "trigger", "created", "took", *metrics)
-    console().print(table("Runs", columns, _rows(page.items, metrics), lesser=("type", "trigger", "stop reason", "took")))
+    lesser = ("type", "trigger", "stop reason", "took")
+    console().print(table("Runs", columns, _rows(page.items, metrics), lesser=lesser))
 
 
 def _query(written: str | None) -> str | None:
