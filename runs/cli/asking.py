@@ -41,11 +41,11 @@ def status(*, as_json: bool) -> None:
 @json_option
 def show(*, run: str, as_json: bool) -> None:
     """Show one RUN: metrics, inputs, steps, artifacts, events."""
-    from ..interface import event_log
+    from ..event_log import EventLog
 
     queries = _queries()
     report = queries.report(run)
-    log = event_log().read(run)
+    log = EventLog(queries.database, tenant_id=queries.tenant_id).read(run)
     if as_json:
         print_json({"report": report, "events": log})
         return
