@@ -132,7 +132,7 @@ function box(node) {
     s("title", {}, `${node.title} ${node.text}${node.word === "stale" ? ", does not hold any more" : ""}`),
     s("rect.frame", { width: WIDTH, height: HEIGHT, rx: 6 }),
     s("rect.mark", { width: 4, height: HEIGHT, rx: 2 }),
-    s("text.name", { x: 14, y: 17 }, short(node.title, 20)),
+    s("text.name", { x: 14, y: 17 }, short(node.title, 18)),
     s("text", { x: 14, y: 32 }, short(node.text, 24)),
   );
   return node.href ? s("a", { href: node.href }, shape) : shape;
