@@ -85,6 +85,7 @@ def test_filters_and_order_stand_in_the_address(view):
 
 def test_new_run_is_shown_without_being_asked_for(view, served):
     search(view, "tags has 'live'")
+    expect(view.page.get_by_role("heading", name="No run matches")).to_be_visible()
     expect(view.page.locator("#live")).to_have_attribute("data-state", "live")
     run = served.world.service.submit("refresh/calendar", tags=["live"])
     expect(rows(view)).to_have_attribute("data-id", show_run_id(run.id))
