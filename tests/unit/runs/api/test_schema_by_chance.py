@@ -1,7 +1,7 @@
-"""What the server says of itself is true, whatever it is asked: no answer of 500 and above, none that its schema has not.
+"""What the server says of itself is true, whatever it is asked: no fault of its own, no answer that its schema has not.
 
-Schemathesis makes the requests out of the OpenAPI document: such as it allows, and such as it does not. Half of the ids
-in them are those of runs, artifacts and deployments that there are. On SQLite; streams are left out: they do not end.
+Schemathesis makes the requests out of the OpenAPI document: such as it allows, and such as it does not. Two of three
+name runs, artifacts and deployments that there are. On SQLite; streams are left out: they do not end.
 """
 
 import shutil
