@@ -15,7 +15,7 @@ from .context import Asked
 from .documents import Document
 from .policies import Routes, read
 
-routes = Routes(tags=["lineage"])
+routes = Routes(tags=["deployments"])
 
 
 class GraphNode(Document):
