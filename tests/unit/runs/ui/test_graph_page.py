@@ -178,6 +178,26 @@ def test_what_prefect_does_not_run_has_no_run_button(shown):
     assert shown.panel.get_by_role("button", name="Run", exact=True).count() == 0
 
 
+def test_address_that_names_nothing_that_is_there_shows_all(shown):
+    shown.open("?node=refresh/none&state=bogus&kind=none&q=")
+    assert len(shown.options()) == 6
+    assert not shown.panel.is_visible()
+    assert shown.page.url.endswith("/")
+
+
+def test_graph_that_cannot_be_read_says_so_and_one_without_deployments_says_what_to_do(shown):
+    page = shown.page
+    problem = {"code": "unavailable", "detail": "the database cannot be reached"}
+    page.route("**/api/v1/graph", lambda route: route.fulfill(status=503, json=problem))
+    page.get_by_role("link", name="Graph", exact=True).click()
+    page.get_by_text("the database cannot be reached").wait_for()
+    page.unroute("**/api/v1/graph")
+    empty = {"nodes": [], "edges": [], "generated_at": "2026-01-05T12:00:00Z"}
+    page.route("**/api/v1/graph", lambda route: route.fulfill(json=empty))
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("freshline deploy").wait_for()
+
+
 def test_keys_alone_filter_pick_move_and_let_go(shown):
     shown.open()
     page = shown.page
