@@ -88,6 +88,8 @@ def _complete(operation: dict[str, Any], policy: Policy | None, *, reads: bool) 
             "description": _WORDS[code],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
+    if policy == Policy.READ and "application/json" in answers.get("200", {}).get("content", {}):
+        answers.setdefault("304", {"description": "It is as it was when the `ETag` in `If-None-Match` was given."})
     if policy != Policy.PUBLIC:
         needed: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
         operation["security"] = [*needed, {}] if policy == Policy.READ else needed

@@ -26,6 +26,7 @@ from . import problems
 from .access import Access
 from .bodies import StrictRequest
 from .problems import Code, Refusal
+from .tags import tagged
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,7 +92,8 @@ class GuardedRoute(APIRoute):
                 access.admit(request, writes=policy != Policy.READ, run_id=run_id)
             _refuse_unknown(request, known)
             try:
-                return await answer(StrictRequest(request.scope, request.receive))
+                response = await answer(StrictRequest(request.scope, request.receive))
+                return tagged(request, response) if policy == Policy.READ else response
             except (FreshlineError, RequestValidationError, HTTPException):
                 raise
             except Exception as error:

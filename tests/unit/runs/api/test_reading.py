@@ -364,3 +364,16 @@ def test_run_of_another_tenant_is_not_found(story, below_run):
         assert story.api.get("/runs")["items"] == []
     finally:
         story.api.app.state.freshline = opened
+
+
+def test_answer_that_the_asker_has_is_not_sent_again(story):
+    for path in ("/runs", story.path(story.momentum), "/deployments"):
+        first = story.api.request("GET", path)
+        tag = first.headers["etag"]
+        assert first.headers["cache-control"] == "private, no-cache"
+        for known in (tag, f'"other", W/{tag}', "*"):
+            again = story.api.request("GET", path, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+        assert story.api.request("GET", path, headers={"If-None-Match": '"other"'}).content == first.content
+    assert "etag" not in story.api.request("GET", story.path(story.momentum, "/no-such")).headers
+    assert "etag" not in story.api.request("GET", "/session").headers
