@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
@@ -89,7 +89,7 @@ class HealthCheck:
         self,
         questions: Mapping[str, Question],
         *,
-        clock: Callable[[], datetime],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         within_s: float = _WITHIN_S,
         kept_s: float = _KEPT_S,
     ) -> None:

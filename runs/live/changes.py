@@ -24,6 +24,8 @@ _KEPT = 5_000
 """Changes that a subscriber that comes back is still told."""
 _OVERLAP = timedelta(seconds=60)
 """How long a transaction that ends a run may take until it is visible, from its own time on."""
+_MOST_MESSAGE = 500
+_RUN_IDS = ("id", "parent_id", "retry_of", "replay_of")
 _LONGEST_PAUSE = timedelta(minutes=10)
 """After a longer one nothing is compared: everybody looks at everything again."""
 
@@ -40,6 +42,8 @@ class Change:
     """What it is about: a later change of the same key replaces it."""
     deployment: str
     data: Mapping[str, Any]
+    text: str
+    """The same as JSON, written once for all who get it."""
 
 
 class Changes:
@@ -112,10 +116,7 @@ class Changes:
             if row.deleted_at is not None:
                 made.append(self._change("run_deleted", shown, row.deployment, {"id": shown}))
                 continue
-            data = row._asdict()
-            data.pop("deleted_at")
-            data |= {"id": shown, "parent_id": row.parent_id and show_run_id(row.parent_id)}
-            made.append(self._change("run", shown, row.deployment, data))
+            made.append(self._change("run", shown, row.deployment, _summary(row)))
         return made
 
     def _compare_states(self, connection: Connection) -> tuple[list[UUID], list[UUID]]:
@@ -145,7 +146,19 @@ class Changes:
 
     def _change(self, event: str, key: str, deployment: str, data: Mapping[str, Any]) -> Change:
         self._number += 1
-        return Change(self._number, self._cursor(self._number), event, key, deployment, data)
+        return Change(self._number, self._cursor(self._number), event, key, deployment, data, rows.as_text(data))
 
     def _cursor(self, number: int) -> str:
         return f"{self._epoch}.{number}"
+
+
+def _summary(row: Any) -> dict[str, Any]:
+    """Return what a list shows of a run; a long message is cut, because many of them are held."""
+    data = row._asdict()
+    data.pop("deleted_at")
+    took, message = data.pop("duration_ns"), row.error_message
+    data |= {name: data[name] and show_run_id(data[name]) for name in _RUN_IDS}
+    data["duration_s"] = None if took is None else took / 1e9
+    if message is not None and len(message) > _MOST_MESSAGE:
+        data["error_message"] = f"{message[:_MOST_MESSAGE]}…"
+    return data  # type: ignore[no-any-return]

@@ -21,6 +21,8 @@ Notify = Callable[[], Any]
 
 RUN_BUFFER = 500
 """Entries of its log that a subscriber of a run may be behind before its buffer is dropped."""
+RUN_BUFFER_CHARACTERS = 1_000_000
+"""What they may hold together."""
 PROJECT_BUFFER = 2_000
 """Runs and deployments of which a subscriber of the project may have news before its buffer is dropped."""
 
@@ -69,6 +71,7 @@ class LogFeed:
         self._limit = limit
         self._lock = threading.Lock()
         self._buffer: list[LoggedEvent] = []
+        self._num_characters = 0
         self._is_behind = True
         self._is_over = False
         self._num_dropped = 0
@@ -77,7 +80,7 @@ class LogFeed:
         """Return what has come, and forget it."""
         with self._lock:
             events = [event for event in self._buffer if event.seq > self.after]
-            self._buffer = []
+            self._buffer, self._num_characters = [], 0
             if events:
                 self.after = events[-1].seq
             part = LogPart(events, self._is_over and not self._is_behind, self._is_behind, self._num_dropped)
@@ -97,9 +100,10 @@ class LogFeed:
     def offer(self, events: Sequence[LoggedEvent], *, is_over: bool) -> bool:
         """Put entries into the buffer; False: it is full, was dropped, and gets nothing more before it joins again."""
         with self._lock:
-            if len(self._buffer) + len(events) > self._limit:
+            self._num_characters += sum(len(event.text) for event in events)
+            if len(self._buffer) + len(events) > self._limit or self._num_characters > RUN_BUFFER_CHARACTERS:
                 self._num_dropped = len(self._buffer) + len(events)
-                self._buffer, self._is_behind = [], True
+                self._buffer, self._num_characters, self._is_behind = [], 0, True
             else:
                 self._buffer.extend(events)
                 self._is_over = self._is_over or is_over

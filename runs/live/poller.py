@@ -21,7 +21,7 @@ from .feeds import LogFeed, LogPart, Notify, ProjectFeed
 from .rows import LoggedEvent
 
 _LOGGER = logging.getLogger(__name__)
-_PAGE = 200
+_PAGE = 100
 """Entries of a log that are read at once."""
 _LONGEST_WAIT_S = 5.0
 """Between two attempts while the database cannot be asked."""
@@ -66,6 +66,7 @@ class Live:
         self._followed: dict[UUID, _Followed] = {}
         self._watching: set[ProjectFeed] = set()
         self._joining: set[ProjectFeed] = set()
+        self._subscribers: set[LogFeed | ProjectFeed] = set()
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._project_due = self._states_due = 0.0
@@ -76,17 +77,25 @@ class Live:
         with self._lock:
             return self._thread is not None
 
+    @property
+    def num_subscribers(self) -> int:
+        """How many listen, those included that are still reading what they have missed."""
+        return len(self._subscribers)
+
     def follow(self, run_id: UUID, *, after: int = 0, notify: Notify) -> LogFeed:
         """Subscribe to a run's log after entry `after`; the first part is read with `read_on`."""
         feed = LogFeed(run_id, after, notify)
-        if self._is_closed:
-            feed.end()
+        with self._lock:
+            self._subscribers.add(feed)
+            if self._is_closed:
+                feed.end()
         return feed
 
     def watch(self, *, cursor: str | None = None, deployment: str | None = None, notify: Notify) -> ProjectFeed:
         """Subscribe to what changes in the project after a cursor, or of one deployment there."""
         feed = ProjectFeed(cursor, deployment, notify)
         with self._lock:
+            self._subscribers.add(feed)
             if self._is_closed:
                 feed.end()
             else:
@@ -117,6 +126,7 @@ class Live:
     def leave(self, feed: LogFeed | ProjectFeed) -> None:
         """Forget a subscriber. The last one of all lets the polling end."""
         with self._lock:
+            self._subscribers.discard(feed)
             if isinstance(feed, ProjectFeed):
                 self._watching.discard(feed)
                 self._joining.discard(feed)
@@ -131,8 +141,7 @@ class Live:
         """Let every subscriber go, at once, and those that still come. Polling ends."""
         with self._lock:
             self._is_closed = True
-            feeds: list[LogFeed | ProjectFeed] = [*self._watching, *self._joining]
-            feeds += [feed for followed in self._followed.values() for feed in followed.feeds]
+            feeds = list(self._subscribers)
             self._watching, self._joining, self._followed = set(), set(), {}
             thread = self._thread
             self._lock.notify_all()

@@ -3,12 +3,14 @@
 Every function works in the caller's transaction.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -26,18 +28,17 @@ _VERSION = Version.__table__  # type: ignore[attr-defined]
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """One entry of a run's log."""
+    """One entry of a run's log, written once for all who get it."""
 
     seq: int
     kind: str
-    actor: str
-    at: datetime
-    payload: dict[str, Any]
+    text: str
+    """The entry as JSON: seq, kind, at, actor, payload."""
 
 
 _EVENTS = Statement(
     lambda _: (
-        sa.select(_EVENT.c.seq, _EVENT.c.kind, _EVENT.c.actor, _EVENT.c.at, _EVENT.c.payload)
+        sa.select(_EVENT.c.seq, _EVENT.c.kind, _EVENT.c.at, _EVENT.c.actor, _EVENT.c.payload)
         .where(_EVENT.c.run_id == sa.bindparam("of_run"), _EVENT.c.seq > sa.bindparam("after"))
         .order_by(_EVENT.c.seq)
         .limit(sa.bindparam("most", type_=sa.Integer))
@@ -66,12 +67,17 @@ _CHANGED = Statement(_changed)
 _SUMMARY = (
     *("id", "type", "kind", "status", "stop_reason", "trigger", "trigger_name", "actor", "parent_id", "background"),
     *("attempt", "progress", "error_type", "error_message", "created_at", "started_at", "ended_at", "duration_ns"),
-    *("last_seq", "deleted_at"),
+    *("last_seq", "deleted_at", "project", "retry_of", "replay_of", "data_as_of"),
 )
 _SUMMARIES = Statement(
     lambda sql: (
-        sa.select(*(_RUN.c[name] for name in _SUMMARY), _DEPLOYMENT.c.key.label("deployment"))
+        sa.select(
+            *(_RUN.c[name] for name in _SUMMARY),
+            _DEPLOYMENT.c.key.label("deployment"),
+            _VERSION.c.number.label("version"),
+        )
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == _RUN.c.deployment_id)
+        .outerjoin(_VERSION, _VERSION.c.id == _RUN.c.version_id)
         .where(sql.among(_RUN.c.id, "ids"))
         .order_by(_RUN.c.id)
     )
@@ -113,10 +119,18 @@ _DEPLOYMENTS = Statement(
 )
 
 
+def as_text(data: Mapping[str, Any]) -> str:
+    """Return what is told as JSON on one line; times in UTC with `Z`."""
+    try:
+        return orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
+    except TypeError:  # an integer of more than 64 bits
+        return json.dumps(data, default=_plain, ensure_ascii=False, separators=(",", ":"))
+
+
 def events_after(connection: Connection, run_id: UUID, after: int, *, most: int) -> list[LoggedEvent]:
     """Return the first entries of a run's log with a number above `after`, in order, at most so many."""
     rows = _EVENTS.rows(connection, of_run=run_id, after=after, most=most)
-    return [LoggedEvent(row.seq, row.kind, row.actor, row.at, row.payload) for row in rows]
+    return [LoggedEvent(row.seq, row.kind, as_text(row._asdict())) for row in rows]
 
 
 def heads_of(connection: Connection, run_ids: Iterable[UUID]) -> Sequence[Any]:
@@ -132,7 +146,9 @@ def runs_changed(connection: Connection, *, tenant_id: str, since: datetime) -> 
 
 
 def summaries_of(connection: Connection, run_ids: Iterable[UUID]) -> Sequence[Any]:
-    """Return what a list shows of these runs, oldest first, with the key of the deployment as `deployment`."""
+    """Return what a list shows of these runs, oldest first, with the key of the deployment as `deployment`, and
+    the number of the version that it published as `version`.
+    """
     return _SUMMARIES.rows(connection, ids=list(run_ids))
 
 
@@ -144,3 +160,7 @@ def states(connection: Connection, *, tenant_id: str) -> dict[UUID, tuple[Any, .
 def deployments_of(connection: Connection, deployment_ids: Iterable[UUID]) -> Sequence[Any]:
     """Return what a graph shows of these deployments, by key."""
     return _DEPLOYMENTS.rows(connection, ids=list(deployment_ids))
+
+
+def _plain(value: Any) -> Any:
+    return orjson.loads(orjson.dumps(value, option=orjson.OPT_UTC_Z))

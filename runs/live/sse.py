@@ -13,14 +13,12 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-import orjson
 from fastapi.sse import format_sse_event
 
 from ...storage.errors import FreshlineError
 from .changes import Change
-from .feeds import Resync
 from .poller import Live
-from .rows import LoggedEvent
+from .rows import LoggedEvent, as_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ async def log_stream(
             bell.reset()
             part = feed.take()
             if part.num_dropped:
-                yield _message("resync", {"why": "slow", "after": feed.after, "num_dropped": part.num_dropped})
+                yield _resync({"why": "slow", "after": feed.after, "num_dropped": part.num_dropped})
             if part.is_behind:
                 part = await asyncio.to_thread(live.read_on, feed)
             for event in part.events:
@@ -106,7 +104,7 @@ async def project_stream(
             bell.reset()
             part = feed.take()
             if part.resync is not None:
-                yield _resync(part.resync)
+                yield _resync({"why": part.resync.why}, cursor=part.resync.cursor)
             for change in part.changes:
                 yield _change(change)
             if part.is_over:
@@ -118,23 +116,13 @@ async def project_stream(
         live.leave(feed)
 
 
-def event_document(event: LoggedEvent) -> dict[str, Any]:
-    """Return an entry of a run's log as it is sent."""
-    return {"seq": event.seq, "kind": event.kind, "actor": event.actor, "at": event.at, "payload": event.payload}
-
-
 def _entry(event: LoggedEvent) -> bytes:
-    return _message(event.kind, event_document(event), id_=str(event.seq))
+    return format_sse_event(event=event.kind, data_str=event.text, id=str(event.seq))
 
 
 def _change(change: Change) -> bytes:
-    return _message(change.event, change.data, id_=change.cursor)
+    return format_sse_event(event=change.event, data_str=change.text, id=change.cursor)
 
 
-def _resync(resync: Resync) -> bytes:
-    return _message("resync", {"why": resync.why}, id_=resync.cursor)
-
-
-def _message(event: str, data: Any, *, id_: str | None = None) -> bytes:
-    text = orjson.dumps(data, option=orjson.OPT_UTC_Z).decode()
-    return format_sse_event(data_str=text, event=event, id=id_)
+def _resync(data: dict[str, Any], *, cursor: str | None = None) -> bytes:
+    return format_sse_event(event="resync", data_str=as_text(data), id=cursor)

@@ -202,22 +202,20 @@ def test_store_without_runs_has_no_groups(made: Made) -> None:
     assert made.ask().to_pandas().empty
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+def test_question_that_means_nothing_is_refused(made: Made) -> None:
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"group_by": "day"}, "group_by='day': runs are counted by deployment, type, nothing"),
         ({"type_": "BacktstRun"}, "did you mean 'BacktestRun'?"),
         ({"type_": "x"}, "the types are PipelineRun,"),
         ({"since": "yesterday"}, "since: 'yesterday' is no moment; .*or how long ago, such as 7d"),
         ({"until": ""}, "until: '' is no moment"),
         ({"since": "2026-01-04", "until": "2026-01-04"}, "is not before until="),
-        ({"since": "9999-12-31T23:59:59-12:00"}, "outside of the years|not before"),
+        ({"since": "9999-12-31T23:59:59-12:00"}, "outside of the years"),
         ({"since": "1d", "until": "2d"}, "is not before until="),
-    ],
-)
-def test_question_that_means_nothing_is_refused(made: Made, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
-        made.ask(**options)
+    ]
+    for options, said in refused:
+        with pytest.raises(InvalidInput, match=said):
+            made.ask(**options)
 
 
 def test_span_from_the_beginning_of_time_is_understood(made: Made) -> None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,10 +15,6 @@ from freshline.runs.health import Condition, Finding, HealthCheck, Question, que
 from freshline.storage.errors import PrefectError, StoreUnavailable
 from freshline.storage.settings import Settings
 from tests.unit.runs.conftest import World
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 def ok() -> Finding:
@@ -38,7 +34,7 @@ class Asked:
 
 
 def test_everything_that_answers_is_ok() -> None:
-    found = HealthCheck({"database": ok, "prefect": ok}, clock=now).look()
+    found = HealthCheck({"database": ok, "prefect": ok}).look()
     assert found.is_ok
     assert {name: one.condition for name, one in found.checks.items()} == {"database": "ok", "prefect": "ok"}
     assert all(one.took_s is not None for one in found.checks.values())
@@ -48,7 +44,7 @@ def test_question_that_hangs_is_down_in_time_and_not_asked_again_meanwhile() -> 
     go_on = threading.Event()
     hanging = Asked(lambda: Finding(Condition.OK) if go_on.wait(30) else Finding(Condition.DOWN))
     other = Asked()
-    check = HealthCheck({"object_store": hanging, "database": other}, clock=now, within_s=0.05, kept_s=0)
+    check = HealthCheck({"object_store": hanging, "database": other}, within_s=0.05, kept_s=0)
     for _ in range(3):
         found = check.look()
         assert found.checks["object_store"] == Finding(Condition.DOWN, "no answer within 0.05 s")
@@ -64,7 +60,7 @@ def test_question_that_hangs_is_down_in_time_and_not_asked_again_meanwhile() -> 
 
 def test_answer_is_kept_for_all_who_ask() -> None:
     asked = Asked()
-    check = HealthCheck({"database": asked}, clock=now, kept_s=3600)
+    check = HealthCheck({"database": asked}, kept_s=3600)
     with ThreadPoolExecutor(8) as executor:
         assert all(future.result().is_ok for future in [executor.submit(check.look) for _ in range(50)])
     assert asked.count == 1
@@ -78,7 +74,7 @@ def test_question_that_fails_is_down_with_no_more_than_may_be_said(error: Except
     def fail() -> Finding:
         raise error
 
-    found = HealthCheck({"database": fail}, clock=now).look().checks["database"]
+    found = HealthCheck({"database": fail}).look().checks["database"]
     assert (found.condition, found.detail) == (Condition.DOWN, detail)
 
 
@@ -91,7 +87,7 @@ class Opened:
         self.questions: dict[str, Question] = questions_of(self.freshline, world.gateway)
 
     def conditions(self) -> dict[str, Condition]:
-        found = HealthCheck(self.questions, clock=now, within_s=30, kept_s=0).look()
+        found = HealthCheck(self.questions, within_s=30, kept_s=0).look()
         return {name: one.condition for name, one in found.checks.items()}
 
 
@@ -126,7 +122,7 @@ def test_prefect_that_nobody_named_is_unknown_and_does_not_fail(world: World, op
             raise PrefectError("no Prefect server is named")
 
     questions = questions_of(opened.freshline, Nameless())  # type: ignore[arg-type]  # no more of it is used
-    found = HealthCheck({"prefect": questions["prefect"]}, clock=now).look()
+    found = HealthCheck({"prefect": questions["prefect"]}).look()
     assert found.checks["prefect"].condition == Condition.UNKNOWN
     assert found.is_ok
 
@@ -136,7 +132,7 @@ def test_database_that_is_away_is_down(world: World, opened: Opened, tmp_path: A
 
     elsewhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
     questions = questions_of(Freshline(opened.freshline.settings, elsewhere, world.objects), world.gateway)
-    found = HealthCheck(questions, clock=now, within_s=30).look()
+    found = HealthCheck(questions, within_s=30).look()
     elsewhere.dispose()
     failing = {name for name, one in found.checks.items() if one.condition.is_failing}
     assert failing == {"database", "reconciler"}

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from freshline.runs import store
+from freshline.runs.author_events import AuthorEvent
 from freshline.runs.care.deletion import Deletions
 from freshline.runs.events import ProgressReported
 from freshline.runs.live import changes as live_changes
@@ -25,6 +26,7 @@ from freshline.storage.ids import new_id, show_run_id
 from tests.unit.runs.conftest import World
 
 TICK_S = 0.005
+PROGRESS = ProgressReported(progress=0.5)
 
 
 @pytest.fixture
@@ -47,11 +49,11 @@ def quiet(world: World) -> Live:
     return Quiet(world.database).live
 
 
-def log(world: World, run_id: UUID, count: int = 1) -> None:
+def log(world: World, run_id: UUID, count: int = 1, event: Any = PROGRESS) -> None:
     """Append entries to a run's log."""
     with world.database.transaction() as connection:
         now = world.database.now(connection)
-        events = [ProgressReported(progress=0.5)] * count
+        events = [event] * count
         assert store.change(connection, run_id, events, actor="test", now=now) is not None
 
 
@@ -218,6 +220,20 @@ def test_slow_subscriber_of_a_run_is_told_and_then_given_everything(world: World
     assert ids([message for message in found if message["event"] != "resync"]) == list(
         range(1, run.last_seq + count + 2)
     )
+
+
+def test_few_large_entries_fill_a_buffer_too(world: World, quiet: Live) -> None:
+    run = world.service.submit("refresh/prices")
+    feed = quiet.follow(run.id, notify=lambda: None)
+    quiet.read_on(feed)
+    for _ in range(5):
+        log(world, run.id, event=AuthorEvent(name="large", data={"text": "x" * 250_000, "number": 2**70}))
+    quiet.poll_once()
+    part = feed.take()
+    assert (part.events, part.num_dropped, part.is_behind) == ([], 5, True)
+    read = quiet.read_on(feed).events
+    assert [event.seq for event in read] == list(range(run.last_seq + 1, run.last_seq + 6))
+    assert json.loads(read[0].text)["payload"]["data"]["number"] == 2**70
 
 
 async def condition(holds: Callable[[], bool]) -> None:
@@ -402,10 +418,10 @@ def test_project_stream_goes_on_after_its_cursor_also_when_nobody_listened_meanw
     assert found[0]["data"]["status"] == "completed"
 
 
-@pytest.mark.parametrize("cursor", ["", "elsewhere.3", "3", "x.-1", "²", "elsewhere.99999999999999999999"])
-def test_cursor_that_is_not_known_gives_resync(world: World, live: Live, cursor: str) -> None:
-    found = asyncio.run(messages(project_stream(live, cursor=cursor), until=lambda _: True))
-    assert [(message["event"], message["data"]["why"]) for message in found] == [("resync", "unknown_cursor")]
+def test_cursor_that_is_not_known_gives_resync(world: World, live: Live) -> None:
+    for cursor in ("", "elsewhere.3", "3", "x.-1", "²", "elsewhere.99999999999999999999"):
+        found = asyncio.run(messages(project_stream(live, cursor=cursor), until=lambda _: True))
+        assert [(message["event"], message["data"]["why"]) for message in found] == [("resync", "unknown_cursor")]
 
 
 def test_cursor_that_is_too_old_gives_resync(world: World) -> None:
