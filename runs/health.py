@@ -102,15 +102,25 @@ class HealthCheck:
 
     def look(self) -> Health:
         """Return how all parts are, now or a few seconds ago; takes no longer than a question may."""
-        with self._lock:
+        last = self._last
+        # While somebody asks, what is known is good enough: those who wait would keep the server from its work.
+        if not self._lock.acquire(blocking=last is None):
+            assert last is not None, "else it would have waited"
+            return last
+        try:
             if self._last is None or time.monotonic() >= self._good_until:
-                deadline = time.monotonic() + self._within_s
-                for probe in self._probes.values():
-                    probe.begin()
-                checks = {name: probe.finding(deadline, self._within_s) for name, probe in self._probes.items()}
-                self._last = Health(checks, self._clock())
+                self._last = self._ask()
                 self._good_until = time.monotonic() + self._kept_s
             return self._last
+        finally:
+            self._lock.release()
+
+    def _ask(self) -> Health:
+        deadline = time.monotonic() + self._within_s
+        for probe in self._probes.values():
+            probe.begin()
+        checks = {name: probe.finding(deadline, self._within_s) for name, probe in self._probes.items()}
+        return Health(checks, self._clock())
 
 
 class _Probe:

@@ -66,6 +66,26 @@ def test_answer_is_kept_for_all_who_ask() -> None:
     assert asked.count == 1
 
 
+def test_whoever_asks_while_it_is_asked_gets_what_is_known() -> None:
+    answering, go_on = threading.Event(), threading.Event()
+    go_on.set()
+
+    def slow() -> Finding:
+        answering.set()
+        return Finding(Condition.OK) if go_on.wait(30) else Finding(Condition.DOWN)
+
+    check = HealthCheck({"database": slow}, within_s=30, kept_s=0)
+    first = check.look()
+    answering.clear()
+    go_on.clear()
+    with ThreadPoolExecutor(1) as executor:
+        under_way = executor.submit(check.look)
+        assert answering.wait(30)
+        assert check.look() is first
+        go_on.set()
+        assert under_way.result() is not first
+
+
 @pytest.mark.parametrize(
     ("error", "detail"),
     [(StoreUnavailable("it is away"), "it is away"), (RuntimeError("the password is hunter2"), "RuntimeError")],
