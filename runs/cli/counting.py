@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .completing import complete_deployment
 from .output import console, json_option, print_json, show, table
 
 if TYPE_CHECKING:
     from ..aggregate_reports import Statistics
 
 _COLUMNS = ("runs", "completed", "failed", "others", "failure rate", "p50", "p95", "p99")
+_LESSER = ("others", "p99", "p50", "failure rate")
+"""Columns that a narrow terminal can do without, the first one first."""
 _MOMENT = "A moment such as 2026-11-01 (UTC), or how long ago, such as 7d"
 
 
@@ -23,7 +26,7 @@ _MOMENT = "A moment such as 2026-11-01 (UTC), or how long ago, such as 7d"
     show_default=True,
     help="What runs are counted by.",
 )
-@click.option("--deployment", metavar="KEY", help="Only the runs of this one.")
+@click.option("--deployment", metavar="KEY", shell_complete=complete_deployment, help="Only the runs of this one.")
 @click.option("--type", "type_", metavar="TYPE", help="Only runs of this type, such as BacktestRun.")
 @click.option("--since", metavar="WHEN", default="30d", show_default=True, help=f"{_MOMENT}.")
 @click.option("--until", metavar="WHEN", help=f"{_MOMENT}; by default now.")
@@ -52,11 +55,11 @@ def stats(
     first = "type" if group_by == "type" else "deployment" if group_by == "deployment" else "which"
     out = console()
     if trend:
-        out.print(table(title, (first, "day", *_COLUMNS), _days(found)))
+        out.print(table(title, (first, "day", *_COLUMNS), _days(found), lesser=_LESSER))
         if found.num_without_trend:
             out.print(f"{found.num_without_trend:,} more have their days left out: name one with --deployment")
         return
-    out.print(table(title, (first, *_COLUMNS), ((one.group, *_cells(one)) for one in found.groups)))
+    out.print(table(title, (first, *_COLUMNS), ((one.group, *_cells(one)) for one in found.groups), lesser=_LESSER))
     counters = [(one.group, name, total) for one in found.groups for name, total in one.counters.items()]
     if counters:
         out.print(table("Counted", (first, "counter", "sum"), counters))
