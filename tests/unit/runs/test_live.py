@@ -15,12 +15,12 @@ import pytest
 from freshline.runs import store
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.care.deletion import Deletions
-from freshline.runs.events import ProgressReported
 from freshline.runs.live import changes as live_changes
 from freshline.runs.live.changes import Changes
 from freshline.runs.live.feeds import RUN_BUFFER, LogFeed
 from freshline.runs.live.poller import Live
 from freshline.runs.live.sse import log_stream, project_stream
+from freshline.runs.run_events import ProgressReported
 from freshline.storage.database import Database
 from freshline.storage.ids import new_id, show_run_id
 from tests.unit.runs.conftest import World

@@ -158,7 +158,7 @@ async def next_id(answer: httpx.Response) -> int:
 
 def log_one(world: World, run_id: Any) -> None:
     from freshline.runs import store
-    from freshline.runs.events import ProgressReported
+    from freshline.runs.run_events import ProgressReported
 
     with world.database.transaction() as connection:
         event = ProgressReported(progress=0.5)
