@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .aggregate_reports import GroupBy, Statistics
     from .care.collecting import Collector
     from .care.deletion import Deletions
     from .care.deletion_reports import Selection
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         searches,
         series,
         set_alias,
+        statistics,
         submit,
         undelete,
         verifier,
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
     from .status import RunStatus, StopReason
 
 _HOME = {
+    "GroupBy": "aggregate_reports",
+    "Statistics": "aggregate_reports",
     "BackfillPreview": "redo.backfill_plan",
     "BackfillReport": "redo.backfill_reports",
     "BackfillRequest": "redo.backfill_plan",
@@ -121,6 +125,7 @@ _HOME = {
     "searches": "interface",
     "series": "interface",
     "set_alias": "interface",
+    "statistics": "interface",
     "submit": "interface",
     "undelete": "interface",
     "verifier": "interface",
@@ -139,6 +144,7 @@ __all__ = [
     "Deletions",
     "EventLog",
     "FoundRun",
+    "GroupBy",
     "How",
     "LoggedEvent",
     "Page",
@@ -155,6 +161,7 @@ __all__ = [
     "SearchError",
     "Searches",
     "Selection",
+    "Statistics",
     "StopReason",
     "Verifier",
     "aliases",
@@ -185,6 +192,7 @@ __all__ = [
     "searches",
     "series",
     "set_alias",
+    "statistics",
     "submit",
     "undelete",
     "verifier",

@@ -13,6 +13,8 @@ from ..lineage.reasons import Explanation
 from ..lineage.withdrawal import Judged
 from ..storage.errors import InvalidInput
 from ..storage.ids import id_of
+from .aggregate_reports import GroupBy, Statistics
+from .aggregates import Moment, statistics_of
 from .care.collecting import Collector
 from .care.deletion import Deletions
 from .care.deletion_reports import Deletion
@@ -211,6 +213,37 @@ def searches() -> Searches:
     """Return what searches through the runs of the store."""
     freshline = shared_freshline()
     return Searches(freshline.database, tenant_id=freshline.settings.tenant_id)
+
+
+def statistics(
+    *,
+    group_by: str = GroupBy.DEPLOYMENT,
+    deployment: str | None = None,
+    type: str | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    trend: bool = True,
+) -> Statistics:
+    """Return how the runs have gone that were created from `since` (30 days ago) until `until` (now).
+
+    By `"deployment"`, `"type"` or `"nothing"`; of one deployment, or of one type, where these are given. A moment is a
+    `datetime`, a `date`, or text such as `"2026-11-01"` or `"7d"` (so long ago); without a time zone it is in UTC.
+
+    Raises:
+        InvalidInput: a value is none, or the span is empty.
+        NotFound: there is no such deployment.
+    """
+    freshline = shared_freshline()
+    return statistics_of(
+        freshline.database,
+        tenant_id=freshline.settings.tenant_id,
+        group_by=group_by,
+        deployment=deployment,
+        type_=type,
+        since=since,
+        until=until,
+        trend=trend,
+    )
 
 
 def queries() -> Queries:

@@ -3,7 +3,6 @@
 A new group of routes is a module with `routes = Routes(…)`, named in `API` (under `/api/v1`) or `ROOT` below.
 """
 
-import asyncio
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
 
@@ -11,8 +10,26 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from ..composition import Freshline
+from ..health import HealthCheck, questions_of
+from ..live.poller import Live
 from ..ui import serving as page
-from . import artifacts, bulk, deployments, graph, lists, logs, runs, session, tracing, versions, worker
+from . import (
+    artifacts,
+    bulk,
+    deployments,
+    graph,
+    health,
+    lists,
+    logs,
+    prometheus,
+    runs,
+    session,
+    statistics,
+    streams,
+    tracing,
+    versions,
+    worker,
+)
 from .access import PREFIX, Access, access_for
 from .openapi import describe
 from .policies import Routes, check_policies, read
@@ -30,19 +47,25 @@ API: Sequence[Routes] = (
     deployments.routes,
     versions.routes,
     graph.routes,
+    streams.routes,
+    statistics.routes,
     worker.routes,
 )
 """The groups of routes under `/api/v1`, in the order of the documentation. Fixed paths (`/runs/active`) come before
 those that would take them for an id (`/runs/{run_id}`)."""
 
-ROOT: Sequence[Routes] = ()
+ROOT: Sequence[Routes] = (
+    health.routes,
+    prometheus.routes,
+)
 """The groups of routes without the prefix: health and metrics. The page is beside them: anybody may have it."""
 
 
 def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI:
     """Return the server of a store; without `access` it asks what the settings say, for this machine alone.
 
-    Its state has `freshline`, `access`, and `closing`: an event that is set when the server ends, for streams.
+    Its state has `freshline`, `access`, `live` (to be closed when the server ends, so that its streams end), `health`
+    and `meter`.
 
     Raises:
         PolicyMissing: a route does not say who may ask it.
@@ -58,7 +81,9 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
         redirect_slashes=False,
     )
     app.state.freshline, app.state.access = freshline, access
-    app.state.closing = asyncio.Event()
+    app.state.live = Live(freshline.database, tenant_id=freshline.settings.tenant_id)
+    app.state.health = HealthCheck(questions_of(freshline, freshline.gateway()))
+    app.state.meter = meter = prometheus.Meter(freshline, app.state.live)
     own = _own_routes()
     check_policies([own, *API, *ROOT])
     for group in (own, *API):
@@ -69,6 +94,7 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
     install(app)
     describe(app)
     app.add_middleware(Security, access=access)
+    app.add_middleware(prometheus.Timing, meter=meter)
     return app
 
 

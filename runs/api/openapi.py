@@ -84,6 +84,9 @@ def _complete(operation: dict[str, Any], policy: Policy | None, *, reads: bool) 
     codes = (*_ALWAYS, *(() if reads else (Code.CONFLICT,)), *_FAULTS)
     answers = operation.setdefault("responses", {})
     for code in codes:
+        # What a route says itself stays; but what FastAPI says of every route is not how we answer.
+        if code != Code.INVALID_ARGUMENT and str(STATUS_OF[code]) in answers:
+            continue
         answers[str(STATUS_OF[code])] = {
             "description": _WORDS[code],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},

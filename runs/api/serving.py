@@ -3,6 +3,7 @@
 Owns how it starts, what it says of where it listens, and that it ends soon: open streams are told first.
 """
 
+import asyncio
 import socket
 import threading
 import time
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End: no new connections, streams told, the others waited for a moment."""
-        self._app.state.closing.set()
+        await asyncio.to_thread(self._app.state.live.close)
         await super().shutdown(sockets)
 
 

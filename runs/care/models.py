@@ -32,8 +32,9 @@ class Chore(SQLModel, table=True):
     """What is done now and then by whoever keeps the store, such as garbage collection: when it was last begun."""
 
     name: str = Field(primary_key=True)
-    """`gc`."""
+    """`gc`, or `reconcile`."""
     began_at: datetime = Field(sa_type=UtcDateTime)
-    """Whoever moves this does it: nobody else begins it before the interval has passed."""
+    """Of `gc`: whoever moves this does it, and nobody else begins it before the interval has passed. Of `reconcile`:
+    when the last pass that came to its end looked at the runs."""
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When it last came to its end."""

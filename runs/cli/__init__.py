@@ -51,6 +51,7 @@ _COMMANDS = {
     "runs": ("finding", "List the runs that a search finds, newest first."),
     "serve": ("serving", "Serve the REST API and the page, without anything else."),
     "show": ("asking", "Show one run: metrics, inputs, steps, artifacts, events."),
+    "stats": ("counting", "Count how runs have gone: failures, durations, days."),
     "status": ("asking", "Show every deployment with its freshness."),
     "submit": ("running", "Run a deployment."),
     "up": ("stack", "Start everything on this machine: Prefect, a worker, dispatcher, reconciler, API and page."),

@@ -29,6 +29,7 @@ from .closing import Ending, close, ending_of, log, pass_on_cancel
 from .deadlines import Deadlines, Grace
 from .lapses import sweep
 from .mirror import Mirror
+from .passes import note_pass
 
 _LOGGER = logging.getLogger(__name__)
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
@@ -118,6 +119,7 @@ class Reconciler:
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)
         adopted, outlived = self._adoption.pass_once()
         mirrored = self._mirror.pass_once()
+        self._note(began_at=now)
         return Repairs(
             expired,
             closed,
@@ -131,6 +133,13 @@ class Reconciler:
             outlived,
             backfilled,
             refreshed,
+        )
+
+    def _note(self, *, began_at: datetime) -> None:
+        """Leave word of this pass for whoever watches over the reconciler."""
+        self.database.write(
+            lambda connection: note_pass(connection, began_at=began_at, now=self.database.now(connection)),
+            durable=False,
         )
 
     def _release_ready(self) -> int:

@@ -9,7 +9,8 @@ from tests.architecture.sources import sources
 
 PACKAGES = [source for source in sources() if source.name.endswith(("/__init__.py", "/_freshline.py"))]
 INSIDE = {
-    f"freshline.runs.{name}" for name in ("api", "care", "cli", "points", "redo", "remote", "repair", "searching", "ui")
+    f"freshline.runs.{name}"
+    for name in ("api", "care", "cli", "live", "points", "redo", "remote", "repair", "searching", "ui")
 }
 """Packages that export nothing: they are called by the rest of their room."""
 WITH_NAMES = [source for source in PACKAGES if source.module not in INSIDE]

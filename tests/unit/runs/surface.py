@@ -245,6 +245,8 @@ CALLS: dict[str, Call] = {
     "show": lambda made: ["show", made.id_of(f"{BOOK} 1")],
     "show (with steps)": lambda made: ["show", made.id_of(f"{PRICES} 1")],
     "show (failed)": lambda made: ["show", made.ended()],
+    "stats": lambda _: ["stats", "--since", "2026-01-01"],
+    "stats --trend": lambda _: ["stats", "--since", "2026-01-01", "--by", "type", "--trend"],
     "status": lambda _: ["status"],
     "submit": lambda _: ["submit", PRICES, "-p", f"note={NASTY}"],
     "submit (refused)": lambda _: ["submit", BOOK, "--on-stale", "refuse"],

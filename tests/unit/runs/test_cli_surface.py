@@ -101,6 +101,7 @@ def test_json_has_the_keys_of_the_reference(surface, name):
 FREE = {
     *("parameters", "request", "workflow", "metadata", "decision", "outputs", "settings", "counters", "counts"),
     *("conventions", "convention", "metrics", "detail", "table_schema", "schema_diff", "facts", "behind", "stored"),
+    "statuses",
 }
 """Parts whose keys are data, or what another page tells."""
 

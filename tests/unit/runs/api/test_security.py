@@ -1,6 +1,5 @@
 """Who is let in, and what is refused before a route is asked: each guard with what it keeps out."""
 
-import asyncio
 import os
 import stat
 from typing import Any
@@ -12,7 +11,7 @@ from freshline.runs.api import app as application
 from freshline.runs.api.access import Access, access_for, token_in
 from freshline.runs.api.app import API, ROOT, create_app
 from freshline.runs.api.cursors import decode, encode
-from freshline.runs.api.policies import Policy, PolicyMissing, Routes, policy_of, read
+from freshline.runs.api.policies import Policy, PolicyMissing, Routes, policy_of
 from freshline.runs.api.problems import CODE_OF, STATUS_OF, Code, Refusal, code_of
 from freshline.runs.composition import Freshline
 from freshline.storage import errors
@@ -307,9 +306,3 @@ def test_token_file_that_cannot_be_used_is_refused(tmp_path, text, mode):
     path.chmod(mode)
     with pytest.raises(InvalidInput, match="api-token"):
         token_in(tmp_path)
-
-
-def test_closing_is_told_to_streams(app):
-    assert isinstance(app.state.closing, asyncio.Event)
-    assert not app.state.closing.is_set()
-    assert policy_of(read(lambda: None)) == Policy.READ
