@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from typing import Any
 from uuid import UUID
 
 from freshline.deployments.catalog import load_catalog
-from freshline.deployments.gateway import DeploymentFacts, FlowRunState
+from freshline.deployments.gateway import DeploymentFacts, FlowRunFacts, FlowRunState
 from freshline.flows import tracking
 from freshline.flows.context import RunContext
 from freshline.flows.lease import Lease
@@ -45,6 +46,20 @@ from tests.pages import FENCE, read
 STARTERS = ("up", "demo", "reconcile", "serve")
 """Programs that go on."""
 _TICK_S = 0.01
+_WAIT_S = 30.0
+
+
+class RememberingGateway(FakeGateway):
+    """A Prefect in memory that remembers each state that a flow run has been in, with its message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: dict[tuple[UUID, str], str] = {}
+
+    def _put(self, flow_run: FlowRunFacts) -> FlowRunFacts:
+        name, message = flow_run.state_name, flow_run.state_message
+        self.states[flow_run.id, name] = f"{name} | {message}" if message else name
+        return super()._put(flow_run)
 
 
 @dataclass
@@ -53,7 +68,7 @@ class Workshop:
 
     freshline: Freshline
     directory: Path
-    gateway: FakeGateway = field(default_factory=FakeGateway)
+    gateway: RememberingGateway = field(default_factory=RememberingGateway)
     bodies: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Key of a deployment -> what its flow run executes."""
     deployed: dict[str, DeploymentFacts] = field(default_factory=dict)
@@ -127,6 +142,26 @@ class Workshop:
             self.deployed[spec.key] = facts
             self.bodies[spec.key] = flow.fn.__freshline_body__
         registrar.register(catalog, {spec.key: self.deployed[spec.key] for spec in catalog.deployments})
+
+    def click(self, key: str, **parameters: Any) -> UUID:
+        """Press *Run* in Prefect; return the flow run's id."""
+        return self.gateway.click(self.deployed[key].id, parameters).id
+
+    def state_when(self, flow_run_id: UUID, name: str) -> str:
+        """Wait until the flow run is, or has been, in the state of this name; return it with its message."""
+        return str(self._awaited(name, lambda: self.gateway.states.get((flow_run_id, name))))
+
+    def artifact(self, flow_run_id: UUID, key: str) -> str:
+        """Wait until the flow run has a Prefect artifact under this key; return it."""
+        found = self._awaited(key, lambda: self.gateway.read_artifacts([flow_run_id], prefix=key))
+        return str(found[0].data)
+
+    def _awaited(self, what: str, find: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + _WAIT_S
+        while not (found := find()):
+            assert time.monotonic() < deadline, f"waited {_WAIT_S:g} s in vain for {what}"
+            time.sleep(_TICK_S)
+        return found
 
     @contextmanager
     def worker(self) -> Iterator[None]:

@@ -1,19 +1,26 @@
 """The tutorials run: what a reader types is typed, and what a page shows comes out."""
 
-import os
+import re
+from contextlib import contextmanager
 from datetime import date
 
+import prefect
 import pytest
 
 from freshline import runs
-from freshline.deployments.activation import without_prefect
+from freshline.deployments import connection
+from freshline.flows.signature import ADDED
 from freshline.lineage import interface
 from freshline.runs import composition
 from freshline.runs.composition import shared_freshline
-from tests.workshop import Workshop
+from tests.contracts.s3_servers import rclone_server
+from tests.pages import FENCE, read
+from tests.workshop import Workshop, check_output
 
 SMALL_CHAIN = {
     "flows.py": """
+from datetime import date
+
 import pandas as pd
 from freshline.flows import RunContext, track
 from prefect import flow
@@ -25,7 +32,7 @@ DAYS = pd.date_range("2026-01-05", periods=4)
 @track.refresh
 def prices(run: RunContext):
     table = pd.DataFrame({"date": DAYS, "close": [101.0, 102.0, 103.0, 104.0]})
-    run.write("prices", table[table["date"].dt.date <= run.data_as_of])
+    run.write("prices", table[table["date"].dt.date <= (run.data_as_of or date.max)])
 
 
 @flow
@@ -63,18 +70,23 @@ deployments:
 }
 
 
-@pytest.fixture
-def workshop(tmp_path, monkeypatch):
-    """An empty directory and an empty store, which the environment names."""
-    for name in os.environ.keys() - without_prefect(os.environ).keys():
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("FRESHLINE_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    yield Workshop(shared_freshline(), tmp_path)
-    for opened in (interface._opened, composition._opened):
-        for url in [url for url in opened if str(tmp_path) in url]:
+@contextmanager
+def opened_workshop(directory, monkeypatch):
+    """An empty directory and the store that the environment names; a file in it, if it names none."""
+    monkeypatch.setenv("FRESHLINE_HOME", str(directory / "home"))
+    monkeypatch.chdir(directory)
+    before = [set(opened) for opened in (interface._opened, composition._opened)]
+    yield Workshop(shared_freshline(), directory)
+    for opened, known in zip((interface._opened, composition._opened), before, strict=True):
+        for url in opened.keys() - known:
             found = opened.pop(url)
             getattr(found, "database", found).dispose()
+
+
+@pytest.fixture
+def workshop(tmp_path, monkeypatch):
+    with opened_workshop(tmp_path, monkeypatch) as made:
+        yield made
 
 
 @pytest.fixture
@@ -98,3 +110,52 @@ def test_tutorial_of_scheduled_refreshes_does_what_it_says(workshop):
 
 def test_tutorial_in_a_notebook_does_what_it_says(small_chain):
     small_chain.follow("tutorials/in-a-notebook.md")
+
+
+def test_tutorial_of_the_prefect_page_shows_what_prefect_is_told(workshop):
+    page = read("tutorials/press-run.md")
+    shown = {found[2]: found[3] for found in FENCE.finditer(page) if found[1] == "text"}
+    for name, text in SMALL_CHAIN.items():
+        workshop.write(name, text)
+    workshop.deploy()
+    said = {}
+    with workshop.worker():
+        refused = workshop.click("refresh/momentum")
+        said["refused"] = workshop.state_when(refused, "Refused")
+        said["gate"] = workshop.artifact(refused, "freshline-gate-refresh-momentum")
+        waiting = workshop.click("refresh/momentum", on_stale="refresh")
+        said["suspended"] = workshop.state_when(waiting, "Suspended")
+        said["completed"] = workshop.state_when(waiting, "Completed")
+        said["skipped"] = workshop.state_when(workshop.click("refresh/momentum", if_ready="skip"), "Skipped")
+    assert shown.keys() == said.keys()
+    for name, text in shown.items():
+        check_output(text, said[name])
+
+
+def test_tutorial_of_the_prefect_page_has_the_fields_of_the_form():
+    table = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", read("tutorials/press-run.md"), re.MULTILINE))
+    assert table == {name: said for name, (_, _, said) in ADDED.items()}
+
+
+@pytest.fixture
+def platform(tmp_path, monkeypatch, postgres_pool):
+    """A workshop on Postgres and a real S3 server; of Prefect, the version that it says."""
+    url = postgres_pool.take()
+    with rclone_server() as s3:
+        for name, value in s3.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("FRESHLINE_DATABASE_URL", url)
+        monkeypatch.setenv("FRESHLINE_ARTIFACTS_URL", f"{s3.url}/freshline")
+        monkeypatch.setenv("FRESHLINE_S3_ENDPOINT_URL", s3.endpoint_url)
+        monkeypatch.setenv("FRESHLINE_S3_ACCESS_KEY_ID", s3.access_key)
+        monkeypatch.setenv("FRESHLINE_S3_SECRET_ACCESS_KEY", s3.secret_key)
+        monkeypatch.setattr(connection, "ask", lambda path, api_url=None: prefect.__version__)
+        with opened_workshop(tmp_path, monkeypatch) as workshop:
+            for name, text in SMALL_CHAIN.items():
+                workshop.write(name, text)
+            yield workshop
+    postgres_pool.give_back(url)
+
+
+def test_tutorial_of_the_platform_does_what_it_says(platform):
+    platform.follow("tutorials/run-the-platform.md")
