@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     """Where `freshline up` and `serve` answer: the REST API and the page; 0: any port that is free."""
 
     api_token: SecretStr | None = None
-    """What a caller of the API must know; without it a token is made, in the file `api-token` of `home`."""
+    """What a caller of the API must know, 16 or more characters; without it one is made, in `api-token` of the home."""
 
     api_names: str | None = None
     """Names, separated by commas, under which the API is asked besides `localhost`, such as that of a proxy."""

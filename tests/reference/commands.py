@@ -10,8 +10,7 @@ from freshline.runs.cli import cli
 from .docstrings import in_a_cell
 from .tables import table
 
-_HEADING = re.compile(r"^### `freshline ([\w -]+)`\n", re.MULTILINE)
-_PASSED_OVER = {"help"}
+_PLACE = re.compile(r"<!-- generated: command: [^\n]+ -->\n.*?<!-- end of generated -->\n\n?", re.DOTALL)
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -54,16 +53,14 @@ def with_every_command(text: str) -> str:
 
     What its author has written by hand stays.
     """
+    text = _PLACE.sub("", text)
     for name, found in every_command():
-        mark = f"<!-- generated: command: {name} -->\n"
-        if mark in text:
-            continue
-        begin = re.search(rf"^### `freshline {re.escape(name)}`\n", text, re.MULTILINE)
-        if begin is None:
-            text = f"{text.rstrip()}\n\n### `freshline {name}`\n\n{found.get_short_help_str(200)}\n"
-            begin = re.search(rf"^### `freshline {re.escape(name)}`\n", text, re.MULTILINE)
-            assert begin is not None
-        end = re.compile(r"^#{1,3} ", re.MULTILINE).search(text, begin.end())
+        heading = f"### `freshline {name}`\n"
+        if heading not in text:
+            text = f"{text.rstrip()}\n\n{heading}\n{found.get_short_help_str(200)}\n"
+        begin = text.index(heading) + len(heading)
+        end = re.compile(r"^#{1,3} ", re.MULTILINE).search(text, begin)
         at = end.start() if end else len(text)
-        text = f"{text[:at].rstrip()}\n\n{mark}<!-- end of generated -->\n\n{text[at:]}".rstrip() + "\n"
+        place = f"<!-- generated: command: {name} -->\n<!-- end of generated -->\n"
+        text = f"{text[:at].rstrip()}\n\n{place}\n{text[at:]}".rstrip() + "\n"
     return text

@@ -53,3 +53,10 @@ def test_command_without_a_section_gets_one_and_what_was_written_by_hand_stays()
     assert "By hand.\n\n<!-- generated: command: status -->\n<!-- end of generated -->\n\n## Next\n" in text
     assert "### `freshline submit`\n\nRun a DEPLOYMENT" in text
     assert commands.with_every_command(text) == text
+
+
+def test_command_whose_place_is_in_the_wrong_section_is_put_right():
+    right = commands.with_every_command("# Command line\n\n### `freshline status`\n\nBy hand.\n")
+    place = "<!-- generated: command: status -->\n<!-- end of generated -->\n\n"
+    assert right.count(place) == 1
+    assert commands.with_every_command(right.replace(place, "") + f"\n{place}") == right
