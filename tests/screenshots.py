@@ -74,7 +74,8 @@ def study(run: RunContext):
 def train(run: RunContext, epochs: int = 60, rate: float = 0.1):
     signal = run.read("momentum")
     for epoch in range(epochs):
-        run.log(epoch, loss=float(0.9 * np.exp(-rate * epoch / 2) + 0.1), val_ic=float(0.06 - 0.05 * np.exp(-rate * epoch)))
+        learnt = float(np.exp(-rate * epoch / 2))
+        run.log(epoch, loss=0.9 * learnt + 0.1, val_ic=0.06 - 0.05 * learnt)
     run.write("predictions", signal)
     return {"num_features": 8.0}
 
@@ -196,8 +197,9 @@ def served() -> Iterator[tuple[Serving, dict[str, str]]]:
 
 
 def research(workshop: Workshop) -> list[str]:
-    """Run the chain, some variants, a refusal and a failure; then let new prices arrive. Return a backtest and a training
-    that are to be seen.
+    """Run the chain, some variants, a refusal and a failure; then let new prices arrive.
+
+    Return a backtest and a training that are to be seen.
     """
     until = {"data_as_of": date(2025, 11, 28), "actor": "anna"}
     with workshop.worker():
