@@ -24,6 +24,8 @@ _SEE = {
     "artifacts_block": "[credentials](../how-to/run-on-postgres-and-s3.md#credentials-of-the-object-store)",
     "gc_every_s": "[for good](../how-to/keep-and-delete.md#for-good)",
     "gc_grace_s": "[for good](../how-to/keep-and-delete.md#for-good)",
+    "api_url": "[workers without the database's password](../how-to/run-on-postgres-and-s3.md"
+    "#workers-without-the-databases-password)",
     "api_token": "[use the REST API](../how-to/use-the-rest-api.md)",
     "store_id": "[on Postgres and S3](../how-to/run-on-postgres-and-s3.md)",
 }
