@@ -4,7 +4,7 @@ run ──1 pipeline_run | experiment_run | … (one detail table per run type, 
  ├──1 run_usage        what its steps and counters add up to
  ├──< run_event        numbered from 1 without gaps
  ├──< step             Prefect's task runs
- ├──< run_message      messages, for flows that talk
+ ├──< run_message      messages, for flows that talk, in `author_models`
  ├──< checkpoint       states from which a later attempt goes on
  ├──< run_input        pinned and actually read versions
  ├──< run_dependency   upstreams that a waiting run waits for
@@ -263,36 +263,6 @@ class RunUsage(SQLModel, table=True):
     """The tasks that were used, each once, sorted."""
     counters: dict[str, Any] = _empty_object()
     """What was counted, in steps and outside of them: name -> number."""
-
-
-class RunMessage(SQLModel, table=True):
-    """One message of a run whose flow talks, such as with a model or a person."""
-
-    __tablename__ = "run_message"
-
-    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
-    number: int = Field(primary_key=True)
-    """The number of its `message_added` event: messages are in the order of the log."""
-    role: str
-    """Who speaks."""
-    content: str
-    """What."""
-    at: datetime = Field(sa_type=UtcDateTime)
-    """When."""
-
-
-class Checkpoint(SQLModel, table=True):
-    """A state that a body saved, so that a later attempt goes on from there."""
-
-    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
-    number: int = Field(primary_key=True)
-    """The number of its `checkpoint_saved` event: the highest is the newest."""
-    attempt: int
-    """The attempt that saved it."""
-    state: dict[str, Any] = Field(sa_type=json_type())
-    """What the body gave, as JSON."""
-    at: datetime = Field(sa_type=UtcDateTime)
-    """When."""
 
 
 class RunInput(SQLModel, table=True):

@@ -6,9 +6,8 @@ from typing import Any, get_args
 import sqlalchemy as sa
 from sqlmodel import AutoString, SQLModel
 
-from freshline.runs import author_events
+from freshline.runs import author_events, run_events
 from freshline.runs import details as run_details
-from freshline.runs import events as run_events
 from freshline.runs.details import run_type
 from freshline.storage.database import UtcDateTime
 
@@ -61,7 +60,7 @@ def columns(argument: str) -> str:
 
 
 def _models() -> list[Any]:
-    for module in ("models", "care.models", "points.models"):
+    for module in ("models", "author_models", "care.models", "points.models"):
         import_module(f"freshline.runs.{module}")
     return [mapper.class_ for mapper in SQLModel._sa_registry.mappers]
 

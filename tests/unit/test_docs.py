@@ -24,7 +24,7 @@ from freshline.flows import RunContext
 from freshline.flows.tracking import Track, track
 from freshline.lineage.freshness import parse_policy
 from freshline.lineage.models import Activity, CauseKind, Freshness
-from freshline.runs import author_events, details, models
+from freshline.runs import author_events, author_models, details, models
 from freshline.runs import run_events as events
 from freshline.runs.care.models import RunAct
 from freshline.runs.cli import _COMMANDS, cli
@@ -208,8 +208,8 @@ def test_record_page_lists_every_field_of_a_detail() -> None:
         ("Events", models.RunEvent),
         ("Steps", models.Step),
         ("Usage", models.RunUsage),
-        ("Messages", models.RunMessage),
-        ("Checkpoints", models.Checkpoint),
+        ("Messages", author_models.RunMessage),
+        ("Checkpoints", author_models.Checkpoint),
         ("Inputs", models.RunInput),
         ("Metrics", models.Metric),
         ("Waits", models.RunDependency),
