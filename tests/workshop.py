@@ -40,11 +40,13 @@ from freshline.runs.port import DirectPort
 from freshline.runs.redo.backfilling import advance_all
 from freshline.runs.register import Registrar, check_policy
 from freshline.runs.repair.auto_refresh import refresh_stale
+from freshline.runs.run_artifacts import RunArtifacts
 from tests.fakes import FakeGateway
 from tests.pages import FENCE, read
 
 STARTERS = ("up", "demo", "reconcile", "serve")
 """Programs that go on."""
+PAGE_URL = "https://freshline.example.org"
 _TICK_S = 0.01
 _WAIT_S = 30.0
 
@@ -168,17 +170,19 @@ class Workshop:
         """Dispatch, execute what is due, go on with backfills and refreshes, while the block lasts."""
         closed = threading.Event()
         failures: list[Exception] = []
-        shown = GateArtifacts(self.freshline.database, self.gateway)
+        database = self.freshline.database
+        shown = [GateArtifacts(database, self.gateway), RunArtifacts(database, self.gateway, PAGE_URL)]
 
         def loop() -> None:
             while not closed.wait(_TICK_S):
                 try:
-                    Dispatcher(self.freshline.database, self.gateway).pass_once()
+                    Dispatcher(database, self.gateway).pass_once()
                     for flow_run_id in self._due():
                         self.start(flow_run_id)
-                    advance_all(self.freshline.database)
-                    refresh_stale(self.freshline.database)
-                    shown.pass_once()
+                    advance_all(database)
+                    refresh_stale(database)
+                    for artifacts in shown:
+                        artifacts.pass_once()
                 except Exception as error:
                     failures.append(error)
                     return

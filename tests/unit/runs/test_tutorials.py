@@ -127,6 +127,12 @@ def test_tutorial_of_the_prefect_page_shows_what_prefect_is_told(workshop):
         said["suspended"] = workshop.state_when(waiting, "Suspended")
         said["completed"] = workshop.state_when(waiting, "Completed")
         said["skipped"] = workshop.state_when(workshop.click("refresh/momentum", if_ready="skip"), "Skipped")
+        book = workshop.click("backtest/book", on_stale="refresh")
+        kinds = {*re.findall(r"^\| `freshline-(\w+)-…`", page, re.MULTILINE), "gate"}
+        for kind in kinds:
+            assert workshop.artifact(book, f"freshline-{kind}-backtest-book")
+    left = {one.key for one in workshop.gateway.read_artifacts([book], prefix="freshline-")}
+    assert left == {f"freshline-{kind}-backtest-book" for kind in kinds}
     assert shown.keys() == said.keys()
     for name, text in shown.items():
         check_output(text, said[name])
