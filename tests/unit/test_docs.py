@@ -160,7 +160,7 @@ def test_state_diagram_has_the_transitions_of_the_code() -> None:
 
 def test_ways_in_name_every_trigger_that_starts_something() -> None:
     table = rows(section(read("explanation/the-life-of-a-run.md"), "Every way in"))
-    assert {name for row in table for name in names(row[-1])} == {*words.Trigger} - {words.Trigger.BACKFILL}
+    assert {name for row in table for name in names(row[-1])} == {*words.Trigger}
 
 
 def test_ways_out_name_every_stop_reason_with_the_status_that_it_goes_with() -> None:
