@@ -80,6 +80,12 @@ def in_markdown(docstring: str) -> str:
     return "\n".join(lines).rstrip()
 
 
+def raised(docstring: str) -> list[str]:
+    """The errors that a docstring's section names."""
+    _, _, section = docstring.partition("Raises:\n")
+    return re.findall(r"^ +([A-Z]\w+)(?=:)", section, re.MULTILINE)
+
+
 def _list(section: str) -> Iterator[str]:
     """One point per entry; a line that is indented goes on with the one before."""
     points: list[str] = []

@@ -7,7 +7,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from .docstrings import annotations, described, in_a_cell, in_markdown, signature
+from .docstrings import annotations, described, in_a_cell, in_markdown, raised, signature
 from .tables import table
 
 
@@ -58,6 +58,7 @@ def _methods(item: type) -> Iterator[str]:
         else:
             continue
         said = inspect.getdoc(function) or ""
-        rows.append((f"`{spelled}`".replace("|", "\\|"), in_a_cell(said.partition("\n\n")[0])))
+        named = ", ".join(f"`{name}`" for name in raised(said))
+        rows.append((f"`{spelled}`".replace("|", "\\|"), in_a_cell(said.partition("\n\n")[0]), named))
     if rows:
-        yield table(("attribute", "what it is"), rows)
+        yield table(("attribute", "what it is", "raises"), rows)
