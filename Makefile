@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-all check bench system clean install lock format
+.PHONY: demo test test-all check docs screenshots bench system clean install lock format
 
 demo: install
 	$(BIN)/freshline demo
@@ -23,6 +23,14 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	cd .dev && ../$(BIN)/lint-imports --config ../pyproject.toml --no-cache
+
+# The parts of the reference pages that come from the code; what is written by hand stays.
+docs: install
+	$(BIN)/python -m tests.reference
+
+# Pictures of the page in docs/screenshots, which git leaves out; needs a Chromium, as the browser tests do.
+screenshots: install
+	$(BIN)/python -m tests.screenshots
 
 bench: install
 	$(BIN)/python -m benchmarks

@@ -20,7 +20,7 @@ class RecordedEvent(BaseModel):
 
 
 class AuthorEvent(RecordedEvent):
-    """Something of the author's own, by name."""
+    """Something of the author's own, by name; `run.note` records it."""
 
     kind: Literal["author_event"] = "author_event"
     name: str
@@ -65,11 +65,12 @@ class NodeEntered(RecordedEvent):
 
 
 class NodeExited(RecordedEvent):
-    """A node of the graph ended; null: no node follows."""
+    """A node of the graph ended."""
 
     kind: Literal["node_exited"] = "node_exited"
     node_id: str
     next_node: str | None = None
+    """Null: none follows."""
     duration_ms: int = Field(ge=0)
 
 
@@ -115,7 +116,7 @@ class ToolFailed(RecordedEvent):
 
 
 class CheckpointSaved(RecordedEvent):
-    """The body saved its state; a later attempt may go on from there."""
+    """The body saved its state, from which a later attempt may go on; `run.checkpoint` records it."""
 
     kind: Literal["checkpoint_saved"] = "checkpoint_saved"
     checkpoint_id: str
@@ -123,7 +124,7 @@ class CheckpointSaved(RecordedEvent):
 
 
 class CheckpointRestored(RecordedEvent):
-    """The body went on from a saved state."""
+    """The body goes on from a saved state; `run.resume_from` records it."""
 
     kind: Literal["checkpoint_restored"] = "checkpoint_restored"
     checkpoint_id: str
@@ -146,7 +147,7 @@ class StateUpdated(RecordedEvent):
 
 
 class MessageAdded(RecordedEvent):
-    """A message joined those of the run; its text is in `run_message`."""
+    """A message joined those of the run; `run.message` records it. Its text is in `run_message`."""
 
     kind: Literal["message_added"] = "message_added"
     role: str

@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection, Row
 from ..storage.errors import Conflict
 from ..storage.statement import Sql, Statement, insert_all
 from ..storage.words import DeploymentKind
+from .author_models import RunMessage
 from .details import TABLE_OF
-from .models import Metric, RunInput, RunMessage
+from .models import Metric, RunInput
 
 _INPUT = RunInput.__table__  # type: ignore[attr-defined]
 _METRIC = Metric.__table__  # type: ignore[attr-defined]

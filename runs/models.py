@@ -4,7 +4,7 @@ run ──1 pipeline_run | experiment_run | … (one detail table per run type, 
  ├──1 run_usage        what its steps and counters add up to
  ├──< run_event        numbered from 1 without gaps
  ├──< step             Prefect's task runs
- ├──< run_message      messages, for flows that talk
+ ├──< run_message      messages, for flows that talk, in `author_models`
  ├──< checkpoint       states from which a later attempt goes on
  ├──< run_input        pinned and actually read versions
  ├──< run_dependency   upstreams that a waiting run waits for
@@ -73,12 +73,13 @@ class Run(SQLModel, table=True):
     )
 
     id: UUID = Field(primary_key=True)
-    """UUIDv7: sorts by creation; shown as `run-…`."""
+    """UUIDv7: sorts by creation; shown and accepted as `run-…` too."""
     tenant_id: str
     """Whose it is."""
     project: str
     """The project that it belongs to."""
     deployment_id: UUID = Field(foreign_key="deployment.id")
+    """What it is a run of."""
     partition: str = ""
     """Reserved; empty."""
     type: str
@@ -86,11 +87,11 @@ class Run(SQLModel, table=True):
     kind: str = Field(default="", sa_column_kwargs={"server_default": sa.text("''")})
     """The deployment's kind: refresh, backtest…"""
     trigger: str
-    """A `Trigger`: what started it."""
+    """What started it."""
     trigger_name: str | None = None
-    """Which schedule, automation or user."""
+    """Which schedule or automation, as Prefect says."""
     actor: str
-    """Who asked for it: a user, `prefect`, or the run that needed it."""
+    """Who asked for it: a name that was given, `prefect`, or the run that needed or called it."""
     parent_id: UUID | None = Field(default=None, foreign_key="run.id", index=True)
     """The run that called or needed it."""
     retry_of: UUID | None = Field(default=None, foreign_key="run.id")
@@ -100,23 +101,23 @@ class Run(SQLModel, table=True):
     generation: int = 0
     """How often its flow run had been started again by hand after its end."""
     status: str
-    """A `RunStatus`."""
+    """Where it is in its life."""
     stop_reason: str | None = None
-    """A `StopReason`; set at the end and only then."""
+    """Why it ended; set at the end and only then."""
     parameters: dict[str, Any] = Field(sa_type=json_type())
-    """The flow's own parameters, secrets redacted."""
+    """The flow's own, secrets redacted; the deployment's where the request had none."""
     request: dict[str, Any] = Field(sa_type=json_type())
-    """The request's configuration, what Freshline was asked: update_mode, if_ready, on_stale, data_as_of."""
+    """What was asked of Freshline: update_mode, if_ready, on_stale, data_as_of."""
     workflow: dict[str, Any] = _empty_object()
-    """The workflow's configuration: what the declaration, or whoever subscribed to it, says of the work."""
+    """What of the deployment's declaration configures the work: entrypoint, callables, parameters."""
     metadata_: dict[str, Any] = _empty_object(name="metadata")
     """Whatever the caller attaches; Freshline does not read it."""
     background: bool = Field(default=True, sa_column_kwargs={"server_default": sa.true()})
     """Nobody waits for it: false for a subflow and for a call in a script."""
     subscription_id: UUID | None = None
-    """The standing order that it belongs to; inert."""
+    """Reserved: nothing fills it yet, nor the four of the callback."""
     callback_url: str | None = None
-    """Who is to be told of its end; inert, like the three that follow."""
+    """Who is to be told of its end."""
     callback_sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When that was last tried."""
     callback_status_code: int | None = None
@@ -128,27 +129,29 @@ class Run(SQLModel, table=True):
     tags: list[str] = Field(sa_type=json_type())
     """Free labels."""
     decision: dict[str, Any] | None = Field(default=None, sa_type=json_type())
-    """The gate's verdict with its evidence, also when it said yes."""
+    """The gate's verdict with its evidence, also when it said yes: what it saw of every upstream, and who overrode.
+
+    Renewed when it differs."""
     data_as_of: date | None = None
-    """No later row was read."""
+    """No later row is read."""
     idempotency_key: str | None = None
     """The same key gives the same run."""
     request_sha256: str | None = None
     """Digest of the request that came with the key."""
     flow_run_id: UUID | None = Field(default=None)
-    """Prefect's id of the flow run."""
+    """Prefect's id of the flow run; none for a plain call."""
     attempt: int = 0
     """How often the body was started; 0 before the first claim."""
     fence: int | None = Field(default=None, sa_type=sa.BigInteger)
     """Drawn when it was claimed: a higher one read newer data."""
     declaration_digest: str | None = None
-    """The deployment's declaration digest when it was claimed."""
+    """Digest of the deployment's declaration, when it was claimed."""
     base_version_id: UUID | None = Field(default=None, foreign_key="version.id")
     """The version that was current when it was claimed."""
     version_id: UUID | None = Field(default=None, foreign_key="version.id")
     """The version that it published."""
     lease_owner: str | None = None
-    """The worker that holds it."""
+    """Host and process that hold it."""
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When the lease ends unless it is renewed, by the database's clock."""
     heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -156,15 +159,15 @@ class Run(SQLModel, table=True):
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When its cancellation was asked for."""
     pause_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    """When its pause was asked for; null again when it has paused."""
+    """When its pause was asked for; null again when its next attempt begins."""
     resume_due_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When Prefect is to start its next attempt."""
     progress: float | None = None
-    """Share of the work that is done, 0 to 1."""
+    """Share of the work that is done, 0 to 1, as `run.progress` says."""
     error_type: str | None = None
-    """Class of the exception that ended it."""
+    """Class of the exception of the last attempt that failed."""
     error_message: str | None = None
-    """Its message."""
+    """Its message; of a refused run the reason."""
     error_traceback: str | None = None
     """The last 20,000 characters of its traceback."""
     traceback_ref: str | None = None
@@ -229,11 +232,13 @@ class Step(SQLModel, table=True):
     name: str
     """The task run's name, such as `fit-0`."""
     status: str
-    """A `StepStatus`."""
+    """Where it is, as Prefect says."""
     attempt: int = 0
     """How often Prefect started it."""
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When it began."""
     ended_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When it ended."""
     duration_ns: int | None = Field(default=None, sa_type=sa.BigInteger)
     """Nanoseconds that it ran, by Prefect's clock."""
     message: str | None = None
@@ -249,40 +254,15 @@ class RunUsage(SQLModel, table=True):
 
     run_id: UUID = Field(primary_key=True, foreign_key="run.id")
     num_steps: int = 0
+    """Steps."""
     num_failed_steps: int = 0
+    """Those that failed or crashed."""
     step_ns: int = Field(default=0, sa_type=sa.BigInteger)
     """Nanoseconds of all steps together."""
     step_names: list[str] = Field(sa_type=json_type(), default_factory=list, sa_column_kwargs={"server_default": "[]"})
     """The tasks that were used, each once, sorted."""
     counters: dict[str, Any] = _empty_object()
     """What was counted, in steps and outside of them: name -> number."""
-
-
-class RunMessage(SQLModel, table=True):
-    """One message of a run whose flow talks, such as with a model or a person."""
-
-    __tablename__ = "run_message"
-
-    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
-    number: int = Field(primary_key=True)
-    """The number of its `message_added` event: messages are in the order of the log."""
-    role: str
-    """Who speaks."""
-    content: str
-    at: datetime = Field(sa_type=UtcDateTime)
-
-
-class Checkpoint(SQLModel, table=True):
-    """A state that a body saved, so that a later attempt goes on from there."""
-
-    run_id: UUID = Field(primary_key=True, foreign_key="run.id")
-    number: int = Field(primary_key=True)
-    """The number of its `checkpoint_saved` event: the highest is the newest."""
-    attempt: int
-    """The attempt that saved it."""
-    state: dict[str, Any] = Field(sa_type=json_type())
-    """What the body gave, as JSON."""
-    at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RunInput(SQLModel, table=True):
@@ -325,7 +305,7 @@ class Metric(SQLModel, table=True):
 
     run_id: UUID = Field(primary_key=True, foreign_key="run.id")
     name: str = Field(primary_key=True)
-    """lower_snake_case."""
+    """The metric."""
     value: float | None
     """The value; null is NaN, which SQLite cannot hold."""
     convention: dict[str, Any] | None = Field(default=None, sa_type=json_type())

@@ -20,7 +20,7 @@ from ..storage.ids import show_run_id
 from ..storage.statement import Statement, insert_all
 from . import author_events, contents, store
 from . import run_events as events
-from .models import Checkpoint, RunMessage
+from .author_models import Checkpoint, RunMessage
 
 _MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]
 _CHECKPOINT = Checkpoint.__table__  # type: ignore[attr-defined]

@@ -36,7 +36,7 @@ class RunDispatched(RecordedEvent):
 
 
 class GateDecided(RecordedEvent):
-    """The gate looked at the upstreams."""
+    """The gate looked at the upstreams; recorded when that differs from the decision before, with warnings."""
 
     kind: Literal["gate_decided"] = "gate_decided"
     verdict: str
@@ -66,7 +66,7 @@ class RunStarted(RecordedEvent):
 
 
 class ProgressReported(RecordedEvent):
-    """The body said how far it is."""
+    """The body said how far it is: 0 to 1."""
 
     kind: Literal["progress_reported"] = "progress_reported"
     progress: float
@@ -93,6 +93,7 @@ class CancelForced(RecordedEvent):
 
     kind: Literal["cancel_forced"] = "cancel_forced"
     after_s: float
+    """How long that was."""
 
 
 class PauseRequested(RecordedEvent):

@@ -27,28 +27,30 @@ class Settings(BaseSettings):
     """Directory of the embedded defaults: database, artifacts, Prefect's own state, logs."""
 
     database_url: SecretStr | None = None
-    """SQLAlchemy URL, `postgresql+psycopg://…` or `sqlite:///…`; the default is a file in `home`."""
+    """SQLAlchemy URL of the records: `postgresql+psycopg://…` or `sqlite:///…`. It may hold a password."""
 
     artifacts_url: str | None = None
-    """Root of the object store, any fsspec URL: `s3://bucket/prefix`, `file:///…`; default in `home`."""
+    """Root of the object store: `s3://bucket/prefix`, `file:///…`, any fsspec URL."""
 
     artifacts_options: SecretStr | None = None
-    """A JSON object for the object store's driver (fsspec's storage options); what it says comes before all else."""
+    """A JSON object for the object store's driver (fsspec's storage options), such as `{"project": "research"}`.
+
+    It comes before all other settings of the driver."""
 
     artifacts_block: str | None = Field(default=None, pattern="^[^/]+/[^/]+$")
-    """A Prefect block with the object store's credentials, `type/name`, such as `aws-credentials/research`."""
+    """A Prefect block with the object store's credentials, such as `aws-credentials/research`."""
 
     artifacts_retry_s: float = Field(default=60.0, ge=0)
-    """How long an object store that is busy or out of reach is tried again, in seconds."""
+    """Seconds for which an object store that is busy, out of reach or breaks off is tried again; 0: once."""
 
     s3_endpoint_url: str | None = None
-    """Another S3 server than Amazon's; the default is AWS_ENDPOINT_URL."""
+    """Another S3 server than Amazon's; without it `AWS_ENDPOINT_URL`."""
 
     s3_region: str | None = None
-    """Region of the bucket; the default is AWS_DEFAULT_REGION, or the profile's."""
+    """Region of the bucket; without it `AWS_DEFAULT_REGION`, or the profile's."""
 
     s3_access_key_id: str | None = None
-    """Access key of S3; without it the AWS variables, a profile or an instance role have one."""
+    """Access key of S3; without it the AWS variables, a profile or an instance role."""
 
     s3_secret_access_key: SecretStr | None = None
     """The secret of the access key."""
@@ -60,34 +62,36 @@ class Settings(BaseSettings):
     """A server of Freshline that this worker's flows speak to; without it they speak to the database."""
 
     store_id: str | None = None
-    """Id of the store that a deployment was registered in; `freshline deploy` writes it for its workers."""
+    """Id of the store that a deployment was registered in; `freshline deploy` writes it for the workers."""
 
     tenant_id: str = "default"
     """Whose records these are."""
 
     project: str = "default"
-    """The project that new runs belong to."""
+    """The project that deployments and runs belong to.
+
+    A project has one catalogue; several projects may register in one store, each with its own name."""
 
     lease_s: float = Field(default=60.0, gt=0)
-    """How long a worker holds a run without a heartbeat, in seconds of the database's clock."""
+    """Seconds that a worker holds a run without being heard of, by the database's clock."""
 
     heartbeat_s: float = Field(default=15.0, gt=0)
-    """How often a worker renews its lease, in seconds."""
+    """Seconds between a worker's renewals of its lease; well below the lease."""
 
     reconcile_s: float = Field(default=15.0, gt=0)
-    """How often the reconciler compares our records with Prefect's, in seconds."""
+    """Seconds between two passes of the reconciler, which compares the records with Prefect's."""
 
     start_within_s: float = Field(default=86_400.0, gt=0)
     """A dispatched run that has not started after this many seconds ends as `never_started`."""
 
     cancel_within_s: float = Field(default=180.0, gt=0)
-    """A run that has not stopped this many seconds after its cancellation was asked for is ended as `cancelled`."""
+    """A run whose worker does not stop is ended this many seconds after its cancellation was asked for."""
 
     wait_within_s: float = Field(default=7 * 86_400.0, gt=0)
     """A run that has waited this many seconds for its upstreams is refused as `waited_too_long`."""
 
     system_metrics: bool = False
-    """Whether the use of processor, memory, disk, network and GPUs is sampled beside every tracked flow."""
+    """1: samples beside every tracked flow how it uses processor, memory, disk, network and GPUs."""
 
     prefect_artifacts: bool = True
     """Whether each run leaves Prefect artifacts: what the gate saw, inputs, metrics, outputs, a link to its page."""
@@ -96,25 +100,27 @@ class Settings(BaseSettings):
     """Where people reach Freshline's page, for links to it; `freshline up` knows its own."""
 
     gc_every_s: float = Field(default=86_400.0, ge=0)
-    """How often `freshline up` and `reconcile` collect garbage, in seconds; 0: never."""
+    """Seconds between two collections of garbage by `freshline up` and `reconcile`, whichever comes first; 0: never."""
 
     gc_grace_s: float = Field(default=604_800.0, gt=0)
-    """How long garbage, and deleted runs, are kept before they go, in seconds; longer than the longest run."""
+    """Seconds that garbage and deleted runs are kept before they go; longer than the longest run."""
 
     log_format: str = Field(default="text", pattern="^(text|json)$")
-    """How `freshline up` and `freshline reconcile` log: text, or json with one object a line."""
+    """How `freshline up` and `freshline reconcile` log: `text`, or `json` with one object a line."""
 
     api_port: int = Field(default=4280, ge=0, le=65535)
     """Where `freshline up` and `serve` answer: the REST API and the page; 0: any port that is free."""
 
     api_token: SecretStr | None = None
-    """What a caller of the API must know; without it a token is made, in the file `api-token` of `home`."""
+    """What a caller of the API must know, 16 or more characters; without it one is made, in `api-token` of the home."""
 
     api_names: str | None = None
     """Names, separated by commas, under which the API is asked besides `localhost`, such as that of a proxy."""
 
     sqlite_synchronous: str = Field(default="NORMAL", pattern="^(OFF|NORMAL|FULL|EXTRA)$")
-    """SQLite's `PRAGMA synchronous`; NORMAL survives a crash of the process, FULL a loss of power too."""
+    """SQLite's `PRAGMA synchronous`: `OFF`, `NORMAL`, `FULL`, `EXTRA`.
+
+    `NORMAL` survives a crash of the process, `FULL` a loss of power too."""
 
     @field_validator("artifacts_options")
     @classmethod

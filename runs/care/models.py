@@ -18,7 +18,7 @@ class RunAct(SQLModel, table=True):
     number: int = Field(primary_key=True)
     """1, 2, 3… per run."""
     kind: str
-    """A `RunActKind`."""
+    """`deleted`, `restored` or `erased`."""
     actor: str
     """Who did it."""
     reason: str
@@ -26,6 +26,7 @@ class RunAct(SQLModel, table=True):
     facts: dict[str, Any] = Field(sa_type=json_type())
     """What went with it, such as the number of its artifacts."""
     at: datetime = Field(sa_type=UtcDateTime)
+    """When."""
 
 
 class Chore(SQLModel, table=True):

@@ -20,10 +20,13 @@ def upgrade(*, as_json: bool) -> None:
     from .. import migrate
 
     database = Database(load_settings().resolved_database_url())
-    with database.read() as connection:
-        before = migrate.current_revision(connection)
-    migrate.refuse_unknown(database, before)
-    migrate.upgrade(database)
+    try:
+        with database.read() as connection:
+            before = migrate.current_revision(connection)
+        migrate.refuse_unknown(database, before)
+        migrate.upgrade(database)
+    finally:
+        database.dispose()
     shown = shown_url(database.engine.url)
     if as_json:
         print_json({"database": shown, "before": before, "after": migrate.HEAD})

@@ -10,6 +10,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 from freshline.lineage import models as _lineage  # noqa: F401 - every table must be known
+from freshline.runs import author_models as _author  # noqa: F401
 from freshline.runs import details as _details  # noqa: F401
 from freshline.runs import models as _runs  # noqa: F401
 from freshline.runs.care import models as _care  # noqa: F401

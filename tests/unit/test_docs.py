@@ -24,7 +24,7 @@ from freshline.flows import RunContext
 from freshline.flows.tracking import Track, track
 from freshline.lineage.freshness import parse_policy
 from freshline.lineage.models import Activity, CauseKind, Freshness
-from freshline.runs import author_events, details, models
+from freshline.runs import author_events, author_models, details, models
 from freshline.runs import run_events as events
 from freshline.runs.care.models import RunAct
 from freshline.runs.cli import _COMMANDS, cli
@@ -38,6 +38,7 @@ from freshline.storage import errors, words
 from freshline.storage.auto_refresh import AutoRefresh
 from freshline.storage.settings import Settings
 from tests.pages import DOCS, FENCE, ROOT, code, read
+from tests.reference.commands import every_command as commands
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
@@ -121,7 +122,8 @@ def test_sharpe_ratios_on_shipped_prices_come_with_the_caveat(page: Path) -> Non
     ],
 )
 def test_words_list_every_member_and_no_other(heading: str, vocabulary: Any) -> None:
-    assert first_column(section(read("reference/words.md"), heading)) == [member.value for member in vocabulary]
+    text = section(read("reference/words.md"), heading).partition("\n### ")[0]
+    assert first_column(text) == [member.value for member in vocabulary]
 
 
 def test_words_explain_every_enum_of_the_shared_vocabulary() -> None:
@@ -138,7 +140,7 @@ def test_words_name_the_run_type_of_each_kind() -> None:
 
 
 def test_words_mark_the_statuses_that_have_ended() -> None:
-    table = rows(section(read("reference/words.md"), "Run statuses"))
+    table = rows(section(read("reference/words.md"), "Run statuses").partition("\n### ")[0])
     assert {names(row[0])[0] for row in table if row[-1] == "yes"} == {
         item.value for item in RunStatus if item.is_terminal
     }
@@ -158,7 +160,7 @@ def test_state_diagram_has_the_transitions_of_the_code() -> None:
 
 def test_ways_in_name_every_trigger_that_starts_something() -> None:
     table = rows(section(read("explanation/the-life-of-a-run.md"), "Every way in"))
-    assert {name for row in table for name in names(row[-1])} == {*words.Trigger} - {words.Trigger.BACKFILL}
+    assert {name for row in table for name in names(row[-1])} == {*words.Trigger}
 
 
 def test_ways_out_name_every_stop_reason_with_the_status_that_it_goes_with() -> None:
@@ -206,8 +208,8 @@ def test_record_page_lists_every_field_of_a_detail() -> None:
         ("Events", models.RunEvent),
         ("Steps", models.Step),
         ("Usage", models.RunUsage),
-        ("Messages", models.RunMessage),
-        ("Checkpoints", models.Checkpoint),
+        ("Messages", author_models.RunMessage),
+        ("Checkpoints", author_models.Checkpoint),
         ("Inputs", models.RunInput),
         ("Metrics", models.Metric),
         ("Waits", models.RunDependency),
@@ -233,18 +235,6 @@ def test_settings_list_every_field_with_its_default() -> None:
         if isinstance(field.default, str | float):
             shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
             assert table[f"FRESHLINE_{name.upper()}"] == shown
-
-
-def commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command with its full name, those of groups too."""
-    context = click.Context(cli)
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        assert command is not None
-        if isinstance(command, click.Group):
-            yield from ((f"{name} {below}", found) for below, found in command.commands.items())
-        else:
-            yield name, command
 
 
 def test_command_reference_lists_every_command_and_no_other() -> None:

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from freshline.deployments.gateway import Execution, FlowRunFacts
 from freshline.flows import RunContext, track, tracking
+from freshline.runs.author_models import RunMessage
 from freshline.runs.dispatcher import Dispatcher
-from freshline.runs.models import Run, RunMessage, RunUsage
+from freshline.runs.models import Run, RunUsage
 from freshline.runs.port import DirectPort
 from freshline.runs.queries import Queries
 from freshline.runs.service import RunExecutionService
