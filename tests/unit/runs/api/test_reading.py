@@ -15,9 +15,10 @@ import sqlalchemy as sa
 
 from freshline.runs.api.access import Access
 from freshline.runs.api.app import create_app
+from freshline.runs.author_models import RunMessage
 from freshline.runs.composition import Freshline
 from freshline.runs.curation import Curation
-from freshline.runs.models import Run, RunMessage
+from freshline.runs.models import Run
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.files import save_file
 from freshline.storage.folders import save_folder
