@@ -325,7 +325,7 @@ ASKED = given(
     order_by=st.builds(str.__add__, st.sampled_from(("", "-")), st.sampled_from(list(ORDERS))),
     size=st.sampled_from((7, 500)),
 )
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 LONG = settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -400,5 +400,5 @@ def test_few_runs_are_looked_up_and_many_are_read_in_order_alike(searches, monke
     for few in (0, 1_000):
         monkeypatch.setattr("freshline.runs.searching.candidates.FEW", few)
         for one in asked:
-            for order_by in ("-id", "metrics.sharpe_ratio", "-duration"):
-                check(searches, one, order_by, 7)
+            for order_by in ("-id", "metrics.sharpe_ratio"):
+                check(searches, one, order_by, 30)
