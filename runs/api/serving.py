@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from typing import Self
+from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
@@ -39,6 +40,7 @@ class Serving:
     """The API of a store at an address; the port is taken when this is made."""
 
     def __init__(self, freshline: Freshline, *, host: str = "127.0.0.1", port: int | None = None) -> None:
+        self._freshline = freshline
         wanted = freshline.settings.api_port if port is None else port
         self._socket = _listen(host, wanted)
         self.host, self.port = host, int(self._socket.getsockname()[1])
@@ -85,6 +87,8 @@ class Serving:
 
     def __enter__(self) -> Self:
         """Serve beside the other threads."""
+        # Imports Prefect: whoever asked first would wait for it, and everybody else meanwhile.
+        self._freshline.flow_run_page(UUID(int=0))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="freshline-api", daemon=True
         )

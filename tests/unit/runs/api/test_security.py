@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import APIRouter
+from sqlalchemy import exc
 
 from freshline.runs.api import app as application
 from freshline.runs.api.access import Access, access_for, token_in
@@ -248,6 +249,19 @@ def test_unexpected_error_is_logged_and_tells_nothing(api, caplog):
     assert "hunter2" not in str(problem)
     (record,) = [one for one in caplog.records if problem["instance"] in one.getMessage()]
     assert "hunter2" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize(
+    "error", [errors.StoreUnavailable("cannot reach it"), exc.OperationalError("SELECT 1", {}, ValueError("hunter2"))]
+)
+def test_database_that_is_away_is_a_problem_that_passes(api, monkeypatch, error):
+    def read(_self: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(NoDatabase, "read", read)
+    answer = api.request("GET", "/deployments")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "unavailable", "5")
+    assert "hunter2" not in answer.text
 
 
 def test_every_error_of_ours_has_a_code():
