@@ -44,11 +44,11 @@ class Shown:
 
     def __init__(self, page: Any, url: str, graph: Graph) -> None:
         self.page, self.graph = page, graph
-        self._url = url
+        self.url = url
 
     def open(self, query: str = "") -> None:
         """Show it, and wait until it is drawn."""
-        self.page.goto(f"{self._url}/{query}")
+        self.page.goto(f"{self.url}/{query}")
         self.page.wait_for_selector(".graph-option", state="attached")
         self.page.evaluate(_DRAWN)
 
@@ -113,10 +113,19 @@ def store(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield made
 
 
+@pytest.fixture(scope="module")
+def session(browser: Any, store: tuple[str, Graph]) -> Any:
+    """What a browser keeps that has signed in."""
+    with watched(browser, store[0]) as seen:
+        seen.go(f"/#token={TOKEN}")
+        seen.page.wait_for_selector(".graph-option")
+        return seen.page.context.storage_state()
+
+
 @pytest.fixture
-def shown(browser: Any, store: tuple[str, Graph]) -> Iterator[Shown]:
+def shown(browser: Any, store: tuple[str, Graph], session: Any) -> Iterator[Shown]:
     url, graph = store
-    with watched(browser, url) as seen:
+    with watched(browser, url, storage_state=session) as seen:
         yield Shown(seen.page, url, graph)
 
 
@@ -148,7 +157,7 @@ def test_click_on_a_deployment_explains_it_and_leads_up_the_chain(shown):
     panel.get_by_text("refresh/prices is at v2 now, with other content than was read").first.wait_for()
     panel.get_by_role("button", name="training/alpha").first.click()
     panel.get_by_role("heading", name="alpha").wait_for()
-    assert panel.locator(".graph-chain li").count() >= 2
+    panel.locator(".graph-chain li").nth(1).wait_for()
     assert "node=training%2Falpha" in shown.page.url
     panel.get_by_role("button", name="Close the panel").click()
     assert not panel.is_visible()
@@ -189,7 +198,7 @@ def test_graph_that_cannot_be_read_says_so_and_one_without_deployments_says_what
     page = shown.page
     problem = {"code": "unavailable", "detail": "the database cannot be reached"}
     page.route("**/api/v1/graph", lambda route: route.fulfill(status=503, json=problem))
-    page.get_by_role("link", name="Graph", exact=True).click()
+    page.goto(f"{shown.url}/")
     page.get_by_text("the database cannot be reached").wait_for()
     page.unroute("**/api/v1/graph")
     empty = {"nodes": [], "edges": [], "generated_at": "2026-01-05T12:00:00Z"}
