@@ -87,7 +87,8 @@ class Server:
                 case.path_parameters.update(known)
             answer = case.call(headers=HEADERS)
             seen[answer.status_code] += 1
-            case.validate_response(answer, checks=CHECKS)
+            # That something is away is what this one is for: here nobody reconciles.
+            case.validate_response(answer, checks=CHECKS[1:] if operation.path == "/health" else CHECKS)
 
         ask()
 
