@@ -12,7 +12,10 @@ from freshline.deployments import connection
 from freshline.flows.signature import ADDED
 from freshline.lineage import interface
 from freshline.runs import composition
+from freshline.runs.api.access import Access
+from freshline.runs.api.app import create_app
 from freshline.runs.composition import shared_freshline
+from tests.asking import TOKEN, Asking
 from tests.contracts.s3_servers import rclone_server
 from tests.pages import FENCE, read
 from tests.workshop import Workshop, check_output
@@ -164,4 +167,11 @@ def platform(tmp_path, monkeypatch, postgres_pool):
 
 
 def test_tutorial_of_the_platform_does_what_it_says(platform):
-    platform.follow("tutorials/run-the-platform.md")
+    page = "tutorials/run-the-platform.md"
+    platform.follow(page)
+    with Asking(create_app(platform.freshline, access=Access(token=TOKEN))) as asking:
+        numbers = asking.request("GET", "//metrics").text
+        assert set(asking.request("GET", "//health").json()["checks"]) >= {"database", "object_store", "reconciler"}
+    named = set(re.findall(r"`(freshline_\w+)", read(page)))
+    assert named
+    assert {name for name in named if f"# TYPE {name} " not in numbers} <= {"freshline_reconciler_age_seconds"}
