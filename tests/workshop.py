@@ -82,7 +82,8 @@ class Workshop:
     @property
     def port(self) -> DirectPort:
         """What a flow needs of Freshline."""
-        return DirectPort(self.freshline.database, self.freshline.objects, self.gateway)
+        freshline = self.freshline
+        return DirectPort(freshline.database, freshline.objects, self.gateway, spools=freshline.spools)
 
     def follow(self, page: str) -> None:
         """Do what the page says, in order, and check that what comes out is what it shows."""
