@@ -23,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from freshline.runs import health
 from freshline.runs.api.access import Access
 from freshline.runs.api.app import create_app
 from freshline.runs.composition import Freshline
@@ -45,7 +46,10 @@ class Server:
 
     def __init__(self, world: World, directory: Path) -> None:
         self.world = world
-        app = create_app(Freshline(Settings(home=directory), world.database, world.objects), access=Access(token=TOKEN))
+        freshline = Freshline(Settings(home=directory), world.database, world.objects)
+        app = create_app(freshline, access=Access(token=TOKEN))
+        # Health answers 503 when something fails, and that is no error of the server's: here nothing does.
+        app.state.health = health.HealthCheck(health.questions_of(freshline, world.gateway), within_s=30)
         schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", app, headers=HEADERS)
         found = [one.ok() for one in schema.get_all_operations()]
         self.operations = [one for one in found if not one.path.endswith("/stream")]
@@ -105,6 +109,7 @@ def server(sqlite_template, tmp_path_factory) -> Iterator[Server]:
     world.port.fail(failed.run.id, failed.run.fence, ValueError("no"), "", will_retry=False)
     world.service.submit("refresh/calendar", on_stale="wait")
     world.start(world.service.submit("refresh/prices"))
+    world.reconcile()
     yield Server(world, directory)
     world.database.dispose()
 
