@@ -9,6 +9,8 @@ from fastapi import FastAPI
 
 TOKEN = "a-token-that-only-tests-know"
 ADDRESS = "http://127.0.0.1:4280"
+NOBODYS = "0199b3c2-7d3e-7c4b-9a55-0f6d1c2b3a49"
+"""An id that nothing has; the same in each process that collects tests."""
 
 
 class Asking:

@@ -25,7 +25,7 @@ from freshline.storage.folders import save_folder
 from freshline.storage.ids import new_id, show_run_id
 from freshline.storage.parquet import write_table
 from freshline.storage.settings import Settings
-from tests.asking import TOKEN, Asking
+from tests.asking import NOBODYS, TOKEN, Asking
 from tests.databases import new_database_url
 from tests.factories import START
 from tests.unit.runs.conftest import World, make_world
@@ -354,7 +354,7 @@ def test_resources_show_the_worst_of_their_deployments(story):
 @pytest.mark.parametrize(
     "below_run",
     ["", "/events", "/steps", "/messages", "/usage", "/metrics", "/series", "/artifacts", "/inputs", "/lineage",
-     "/explanation", f"/artifacts/{new_id()}/content"],
+     "/explanation", f"/artifacts/{NOBODYS}/content"],
 )  # fmt: skip
 def test_run_of_another_tenant_is_not_found(story, below_run):
     settings = Settings(home=story.api.app.state.freshline.settings.home, tenant_id="other")

@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.submission import Submission
-from freshline.storage.ids import new_id, show_run_id
-from tests.asking import TOKEN
+from freshline.storage.ids import show_run_id
+from tests.asking import NOBODYS, TOKEN
 from tests.unit.runs.ui.conftest import HOSTILE, HOSTILE_KEY, Served, Watched, log, watched
 
 pytestmark = pytest.mark.browser
@@ -165,7 +165,7 @@ def test_stranger_reads_and_is_told_what_cancelling_needs(browser, served):
     assert served.world.service.get(run.id).status == "pending"
 
 
-@pytest.mark.parametrize("path", [f"/runs/{new_id()}", "/runs/run-1", f"/runs/{HOSTILE.replace('/', '')}"])
+@pytest.mark.parametrize("path", [f"/runs/{NOBODYS}", "/runs/run-1", f"/runs/{HOSTILE.replace('/', '')}"])
 def test_run_that_is_not_there_is_told(view, path):
     view.go(path)
     expect(view.page.locator("main").get_by_role("alert")).to_be_visible()
