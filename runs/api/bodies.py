@@ -15,6 +15,8 @@ MAX_WORKER_BODY_BYTES = 32 * 1024 * 1024
 """Of what a worker sends: 65,536 metric values, or the record of a table of many fragments."""
 MAX_DEPTH = 40
 """Levels of a body: those of parameters or metadata, which have their own limit, and those around them."""
+_SHOWN = 100
+"""Characters of a name in what is said of its place."""
 
 
 class StrictRequest(Request):
@@ -45,7 +47,7 @@ def parse(body: bytes) -> Any:
         raise _refused("/body", f"it is no JSON: {error.msg} at character {error.pos}") from None
     except (RecursionError, ValueError):  # ValueError: an integer of thousands of digits
         raise _refused("/body", f"it is nested deeper than {MAX_DEPTH} levels, or a number is too long") from None
-    _check(value, "/body", depth=0)
+    _check(value)
     return value
 
 
@@ -55,11 +57,13 @@ def check_text(text: str, pointer: str) -> None:
     Raises:
         Refusal: it has a NUL character or a lone surrogate.
     """
-    if "\0" in text or not _has_bytes(text):
-        raise _refused(pointer, "it has a NUL character or a lone surrogate, which no database keeps")
+    if not _is_kept(text):
+        raise _not_kept(pointer)
 
 
-def _has_bytes(text: str) -> bool:
+def _is_kept(text: str) -> bool:
+    if "\0" in text:
+        return False
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -67,16 +71,22 @@ def _has_bytes(text: str) -> bool:
     return True
 
 
-def _check(value: Any, pointer: str, *, depth: int) -> None:
+def _check(value: Any, *place: str | int) -> None:
     if isinstance(value, str):
-        check_text(value, pointer)
+        if not _is_kept(value):
+            raise _not_kept(_pointer(place))
     elif isinstance(value, dict | list):
-        if depth == MAX_DEPTH:
+        if len(place) == MAX_DEPTH:
             raise _refused("/body", f"it is nested deeper than {MAX_DEPTH} levels")
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
-            if isinstance(name, str):
-                check_text(name, pointer)
-            _check(item, f"{pointer}/{name}", depth=depth + 1)
+            if isinstance(name, str) and not _is_kept(name):
+                raise _not_kept(_pointer(place))
+            _check(item, *place, name)
+
+
+def _pointer(place: tuple[str | int, ...]) -> str:
+    # Written when something is wrong: a name of half a body before each of its items is a minute's work.
+    return "/".join(("/body", *(str(part)[:_SHOWN] for part in place)))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,6 +100,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise _refused("/body", f"{text} is no number in JSON")
+
+
+def _not_kept(pointer: str) -> Refusal:
+    return _refused(pointer, "it has a NUL character or a lone surrogate, which no database keeps")
 
 
 def _refused(pointer: str, why: str) -> Refusal:

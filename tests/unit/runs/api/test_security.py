@@ -217,6 +217,14 @@ def test_bad_body_is_refused(api, body):
     assert problem["errors"][0]["pointer"].startswith("/body")
 
 
+def test_long_name_in_a_body_is_not_repeated_for_each_of_its_items(api):
+    """Else a body of 1 MiB that needs no token (a session is begun with one) keeps the server from all others."""
+    body = b'{"%s": [%s"\\u0000"]}' % (b"n" * 230_000, b"1," * 270_000)
+    headers = {"Content-Type": "application/json"}
+    problem = api.problem("POST", "/session", content=body, headers=headers, status=422, code="invalid_argument")
+    assert problem["errors"][0]["pointer"] == f"/body/{'n' * 100}/270000"
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_large_body_is_refused(api, announced):
     async def parts():
