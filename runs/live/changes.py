@@ -46,6 +46,24 @@ class Change:
     """The same as JSON, written once for all who get it."""
 
 
+_Head = tuple[int, bool, bool]
+"""The number of a run's last event, whether it has ended, whether it is deleted."""
+_Told = tuple[str, str, str, Mapping[str, Any]]
+"""Of a change that has no number yet: event, key, deployment and data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the project has found; known when it is taken in."""
+
+    at: datetime
+    is_first: bool
+    """What was before is not known: whoever watches has to look at everything."""
+    heads: Mapping[UUID, _Head]
+    states: Mapping[UUID, tuple[Any, ...]]
+    told: Sequence[_Told]
+
+
 class Changes:
     """Compares the project with what was known of it."""
 
@@ -55,9 +73,9 @@ class Changes:
         self._epoch = ""
         self._number = 0
         self._seen_at: datetime | None = None
-        self._heads: dict[UUID, tuple[int, bool, bool]] = {}
-        """Of each run that may change: the number of its last event, whether it has ended, whether it is deleted."""
-        self._states: dict[UUID, tuple[Any, ...]] = {}
+        self._heads: Mapping[UUID, _Head] = {}
+        """Of each run that may change."""
+        self._states: Mapping[UUID, tuple[Any, ...]] = {}
 
     @property
     def cursor(self) -> str:
@@ -75,63 +93,55 @@ class Changes:
             return None
         return [change for change in self._kept if change.number > position]
 
-    def look(self, connection: Connection, *, now: datetime, deployments: bool) -> list[Change]:
-        """Return what has changed since the last look; the first look, and one after a long pause, only learns.
+    def look(self, connection: Connection, *, now: datetime, deployments: bool) -> Look:
+        """Return what differs from what is known; the first look, and one after a long pause, only learns.
 
         Deployments are compared only when it is asked for: that reads the state of each of them.
         """
         is_first = self._seen_at is None or now - self._seen_at > _LONGEST_PAUSE
-        if is_first:
+        since = (now if is_first or self._seen_at is None else self._seen_at) - _OVERLAP
+        found = rows.runs_changed(connection, tenant_id=self._tenant_id, since=since)
+        heads = {row.id: (row.last_seq, row.ended_at is not None, row.deleted_at is not None) for row in found}
+        states = rows.states(connection, tenant_id=self._tenant_id) if is_first or deployments else self._states
+        told: list[_Told] = []
+        if not is_first:
+            told = self._runs(connection, self._changed_runs(heads)) + self._deployments(connection, states)
+        return Look(now, is_first, heads, states, told)
+
+    def take_in(self, look: Look) -> list[Change]:
+        """Know what was seen, and return what has changed; of a look that failed nothing is known."""
+        if look.is_first:
             self._epoch, self._number = secrets.token_urlsafe(6), 0
             self._kept.clear()
-            self._heads, self._states = {}, {}
-        since = (now if is_first or self._seen_at is None else self._seen_at) - _OVERLAP
-        changed = self._changed_runs(connection, since)
-        if is_first:
-            self._compare_states(connection)
-            made = []
-        else:
-            made = self._runs(connection, changed)
-            if deployments:
-                made += self._deployments(connection, *self._compare_states(connection))
-        self._seen_at = now
+        self._seen_at, self._heads, self._states = look.at, look.heads, look.states
+        made = [self._change(*one) for one in look.told]
         self._kept.extend(made)
         return made
 
-    def _changed_runs(self, connection: Connection, since: datetime) -> list[UUID]:
-        found = rows.runs_changed(connection, tenant_id=self._tenant_id, since=since)
-        heads = {row.id: (row.last_seq, row.ended_at is not None, row.deleted_at is not None) for row in found}
+    def _changed_runs(self, heads: Mapping[UUID, _Head]) -> list[UUID]:
         # Under way until now, and not among them: it ended by a clock that is far behind, or longer ago than that.
         lost = [run_id for run_id, (_, has_ended, _) in self._heads.items() if not has_ended and run_id not in heads]
-        changed = [run_id for run_id, head in heads.items() if self._heads.get(run_id) != head]
-        self._heads = heads
-        return changed + lost
+        return [run_id for run_id, head in heads.items() if self._heads.get(run_id) != head] + lost
 
-    def _runs(self, connection: Connection, run_ids: Sequence[UUID]) -> list[Change]:
+    def _runs(self, connection: Connection, run_ids: Sequence[UUID]) -> list[_Told]:
         if not run_ids:
             return []
-        made = []
+        made: list[_Told] = []
         for row in rows.summaries_of(connection, run_ids):
             shown = show_run_id(row.id)
             if row.deleted_at is not None:
-                made.append(self._change("run_deleted", shown, row.deployment, {"id": shown}))
+                made.append(("run_deleted", shown, row.deployment, {"id": shown}))
                 continue
-            made.append(self._change("run", shown, row.deployment, _summary(row)))
+            made.append(("run", shown, row.deployment, _summary(row)))
         return made
 
-    def _compare_states(self, connection: Connection) -> tuple[list[UUID], list[UUID]]:
-        """Return the deployments that have changed, and those that are retired now."""
-        states = rows.states(connection, tenant_id=self._tenant_id)
+    def _deployments(self, connection: Connection, states: Mapping[UUID, tuple[Any, ...]]) -> list[_Told]:
         changed = [one for one, state in states.items() if self._states.get(one) != state]
         retired = [one for one in self._states if one not in states]
-        self._states = states
-        return changed, retired
-
-    def _deployments(self, connection: Connection, changed: Sequence[UUID], retired: Sequence[UUID]) -> list[Change]:
-        made = []
+        made: list[_Told] = []
         if retired:
             for row in rows.deployments_of(connection, retired):
-                made.append(self._change("deployment_retired", row.key, row.key, {"key": row.key}))
+                made.append(("deployment_retired", row.key, row.key, {"key": row.key}))
         if changed:
             why = sentences_of(connection, changed)
             for row in rows.deployments_of(connection, changed):
@@ -141,7 +151,7 @@ class Changes:
                     "last_run_id": row.last_run_id and show_run_id(row.last_run_id),
                     "why": why.get(deployment_id, ""),
                 }
-                made.append(self._change("deployment", row.key, row.key, data))
+                made.append(("deployment", row.key, row.key, data))
         return made
 
     def _change(self, event: str, key: str, deployment: str, data: Mapping[str, Any]) -> Change:

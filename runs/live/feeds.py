@@ -47,8 +47,8 @@ class Resync:
     cursor: str
     """From here on everything is told."""
     why: str
-    """`started`: it has seen nothing yet. `unknown_cursor`: what followed its cursor is not kept any more. `slow`: it
-    did not read fast enough."""
+    """`started`: it has seen nothing yet. `unknown_cursor`: what followed its cursor is not known, or not any more.
+    `slow`: it did not read fast enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +146,12 @@ class ProjectFeed:
         if missed is not None:
             self.offer(missed, changes.cursor)
             return
-        why = "started" if self._cursor is None else "unknown_cursor"
+        self.restart(changes.cursor, "started" if self._cursor is None else "unknown_cursor")
+
+    def restart(self, cursor: str, why: str = "unknown_cursor") -> None:
+        """Tell it to look at everything: what was before the cursor is not told."""
         with self._lock:
-            self._resync = Resync(changes.cursor, why)
+            self._buffer, self._resync = {}, Resync(cursor, why)
         self._notify()
 
     def offer(self, changes: Sequence["Change"], cursor: str) -> None:

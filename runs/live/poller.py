@@ -16,7 +16,7 @@ from uuid import UUID
 from ...storage.database import Database
 from ...storage.errors import FreshlineError
 from . import rows
-from .changes import Change, Changes
+from .changes import Changes, Look
 from .feeds import LogFeed, LogPart, Notify, ProjectFeed
 from .rows import LoggedEvent
 
@@ -159,20 +159,20 @@ class Live:
             is_watched = bool(joining) or (bool(self._watching) and began >= self._project_due)
         with self._database.read() as connection:
             found = self._new_entries(connection, heads)
-            changes = None
+            look = None
             if is_watched:
                 read_states = began >= self._states_due
                 asked = time.monotonic()
                 now = self._database.now(connection)
-                changes = self._changes.look(connection, now=now, deployments=read_states)
+                look = self._changes.look(connection, now=now, deployments=read_states)
                 took = time.monotonic() - asked
                 pause_s = max(self._project_s, took / self._most_share)
                 self._project_due = began + pause_s
                 if read_states:
                     self._states_due = began + 2 * pause_s
         is_more = self._tell(found)
-        if changes is not None:
-            self._tell_project(changes, joining)
+        if look is not None:
+            self._tell_project(look, joining)
         return is_more
 
     def _join(self, feed: LogFeed) -> bool:
@@ -255,10 +255,14 @@ class Live:
                     del self._followed[run_id]
         return is_more
 
-    def _tell_project(self, changes: Sequence[Change], joining: set[ProjectFeed]) -> None:
+    def _tell_project(self, look: Look, joining: set[ProjectFeed]) -> None:
+        changes = self._changes.take_in(look)
         with self._lock:
             for feed in self._watching:
-                feed.offer(changes, self._changes.cursor)
+                if look.is_first:
+                    feed.restart(self._changes.cursor)
+                else:
+                    feed.offer(changes, self._changes.cursor)
             for feed in joining & self._joining:
                 feed.start(self._changes)
                 self._joining.discard(feed)

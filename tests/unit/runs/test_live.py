@@ -16,12 +16,14 @@ from freshline.runs import store
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.care.deletion import Deletions
 from freshline.runs.live import changes as live_changes
+from freshline.runs.live import rows as live_rows
 from freshline.runs.live.changes import Changes
 from freshline.runs.live.feeds import RUN_BUFFER, LogFeed
 from freshline.runs.live.poller import Live
 from freshline.runs.live.sse import log_stream, project_stream
 from freshline.runs.run_events import ProgressReported
 from freshline.storage.database import Database
+from freshline.storage.errors import StoreUnavailable
 from freshline.storage.ids import new_id, show_run_id
 from tests.unit.runs.conftest import World
 
@@ -474,12 +476,12 @@ def test_cursor_that_is_too_old_gives_resync(world: World) -> None:
     now = world.moment
     cursors = []
     with world.database.read() as connection:
-        changes.look(connection, now=now, deployments=True)
+        changes.take_in(changes.look(connection, now=now, deployments=True))
     for _ in range(3):
         cursors.append(changes.cursor)
         world.service.submit("refresh/prices")
         with world.database.read() as connection:
-            changes.look(connection, now=now, deployments=False)
+            changes.take_in(changes.look(connection, now=now, deployments=False))
     assert changes.after(cursors[0]) is None
     assert [len(changes.after(cursor) or ()) for cursor in (*cursors[1:], changes.cursor)] == [2, 1, 0]
 
@@ -554,6 +556,66 @@ def test_after_a_long_pause_everybody_looks_again(world: World, quiet: Live) -> 
     assert part.resync.why == "unknown_cursor"
 
 
+def test_watcher_through_a_long_outage_is_told_to_look_again(world: World, quiet: Live) -> None:
+    """Its stream stays open while the database is away, or the machine asleep: what ended meanwhile is not compared."""
+    feed = quiet.watch(notify=lambda: None)
+    run = world.service.submit("refresh/prices")
+    quiet.poll_once()
+    feed.take()
+    world.service.cancel(run.id)
+    world.pass_time(live_changes._LONGEST_PAUSE + timedelta(seconds=1))
+    quiet.poll_once()
+    part = feed.take()
+    assert part.resync is not None
+    assert (part.resync.why, part.resync.cursor) == ("unknown_cursor", quiet._changes.cursor)
+    world.service.submit("refresh/prices")
+    quiet.poll_once()
+    assert [one.event for one in feed.take().changes if one.event == "run"] == ["run"]
+
+
+@pytest.mark.parametrize("question", ["summaries_of", "states", "deployments_of"])
+def test_change_that_could_not_be_read_is_told_by_the_next_look(
+    world: World, quiet: Live, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    feed = quiet.watch(notify=lambda: None)
+    quiet.poll_once()
+    feed.take()
+    world.run_through("refresh/prices")
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(live_rows, question, away)
+        with pytest.raises(StoreUnavailable):
+            quiet.poll_once()
+    quiet.poll_once()
+    assert {one.event for one in feed.take().changes} == {"run", "deployment"}
+
+
+def test_change_is_told_when_the_question_cannot_be_ended(
+    world: World, quiet: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = quiet.watch(notify=lambda: None)
+    quiet.poll_once()
+    feed.take()
+    world.service.submit("refresh/prices")
+    read = world.database.read
+
+    @contextmanager
+    def lost_at_the_end() -> Iterator[Any]:
+        with read() as connection:
+            yield connection
+        raise StoreUnavailable("lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.database, "read", lost_at_the_end)
+        with pytest.raises(StoreUnavailable):
+            quiet.poll_once()
+    quiet.poll_once()
+    assert "run" in {one.event for one in feed.take().changes}
+
+
 def test_retired_deployment_is_told(world: World, quiet: Live) -> None:
     feed = quiet.watch(notify=lambda: None)
     quiet.poll_once()
@@ -567,10 +629,10 @@ def test_retired_deployment_is_told(world: World, quiet: Live) -> None:
 def test_runs_of_other_tenants_are_not_told(world: World) -> None:
     changes = Changes(tenant_id="somebody-else")
     with world.database.read() as connection:
-        changes.look(connection, now=world.moment, deployments=True)
+        changes.take_in(changes.look(connection, now=world.moment, deployments=True))
     world.run_through("refresh/prices")
     with world.database.read() as connection:
-        assert changes.look(connection, now=datetime.now(UTC), deployments=True) == []
+        assert changes.look(connection, now=datetime.now(UTC), deployments=True).told == []
 
 
 def test_stream_of_a_run_that_does_not_exist_ends(world: World, live: Live) -> None:
