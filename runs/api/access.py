@@ -38,7 +38,7 @@ class Access:
 
     token: str = field(repr=False)
     reads_are_open: bool = True
-    """Whoever reaches the server may read: it listens on this machine alone."""
+    """Whoever asks under a name of this machine may read: it listens on this machine alone."""
     names: frozenset[str] = _LOCAL_NAMES
     """Names under which it is asked. Addresses of numbers need not be listed: no name of others leads to them."""
     port: int = 4280
@@ -56,7 +56,7 @@ class Access:
             Refusal: the token is missing or wrong.
         """
         known = self.is_known(request) or (run_id is not None and self._has_run_token(request, run_id))
-        if not (known or (self.reads_are_open and not writes)):
+        if not (known or (self.is_open_to(request) and not writes)):
             raise Refusal(
                 Code.UNAUTHENTICATED,
                 f"send the token as `Authorization: Bearer …`; it is in the file {TOKEN_FILE} of Freshline's home, or "
@@ -68,6 +68,13 @@ class Access:
             raise Refusal(
                 Code.PERMISSION_DENIED, "a session writes only from this server's own page; send the token instead"
             )
+
+    def is_open_to(self, request: Request) -> bool:
+        """Return whether it may read without the token: it asks this machine for itself, not a proxy's name for it."""
+        if not self.reads_are_open:
+            return False
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        return name is not None and is_loopback(name)
 
     def is_known(self, request: Request) -> bool:
         """Return whether the request has the token, or a session that was made for it."""

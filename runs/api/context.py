@@ -36,7 +36,7 @@ async def _queries(request: Request) -> Queries:
 
 async def _is_known(request: Request) -> bool:
     access: Access = request.app.state.access
-    return access.reads_are_open or access.is_known(request)
+    return access.is_open_to(request) or access.is_known(request)
 
 
 Opened = Annotated[Freshline, Depends(_freshline)]

@@ -31,7 +31,7 @@ async def get_session(request: Request) -> Session:
     """Say whether this caller may read and write."""
     access: Access = request.app.state.access
     known = access.is_known(request)
-    return Session(authenticated=known, may_read=known or access.reads_are_open)
+    return Session(authenticated=known, may_read=known or access.is_open_to(request))
 
 
 @routes.post("/session", summary="Begin a session")

@@ -103,6 +103,16 @@ def test_reads_need_the_token_when_others_reach_the_server(app):
         assert known.get("/openapi.json")["info"]["title"] == "Freshline"
 
 
+@pytest.mark.parametrize("host", ["fresh.example", "10.0.0.5:4280"])
+def test_reads_need_the_token_through_a_proxy_on_this_machine(app, host):
+    local = create_app(app.state.freshline, access=Access(token=TOKEN, names=frozenset({"localhost", "fresh.example"})))
+    with Asking(local, token=None) as asking:
+        asking.problem("GET", "/openapi.json", headers={"Host": host}, status=401, code="unauthenticated")
+        session = asking.request("GET", "/session", headers={"Host": host}).json()
+        assert session == {"authenticated": False, "may_read": False}
+        assert asking.request("GET", "/openapi.json", headers={"Host": "localhost:4280"}).status_code == 200
+
+
 def test_access_for_other_addresses_closes_reads_and_takes_their_name(tmp_path):
     settings = Settings(home=tmp_path, api_token="x" * 20, api_names="fresh.example, ")
     local, outward = access_for(settings), access_for(settings, host="desk.example", port=99)
