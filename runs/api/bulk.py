@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...storage.errors import FreshlineError
 from ...storage.ids import show_run_id
@@ -95,7 +96,7 @@ def create_runs(freshline: Opened, asked: NewRuns) -> CreatedItems:
         (submitted,) = freshline.service.submit_all([one.submission()])
         return CreatedItem(run=created(submitted), is_new=submitted.is_new)
 
-    items = [_tried(create, one, lambda problem, _: CreatedItem(problem=problem)) for one in asked.runs]
+    items = _each(create, asked.runs, lambda problem, _: CreatedItem(problem=problem))
     return CreatedItems(items=items, num_failed=sum(one.problem is not None for one in items))
 
 
@@ -153,16 +154,27 @@ def _deletions(freshline: Freshline) -> Deletions:
 
 
 def _done(work: Callable[[str], DoneItem], ids: Sequence[str]) -> DoneItems:
-    items = [_tried(work, one, lambda problem, run_id: DoneItem(id=run_id, problem=problem)) for one in ids]
+    items = _each(work, ids, lambda problem, run_id: DoneItem(id=run_id, problem=problem))
     return DoneItems(items=items, num_failed=sum(one.problem is not None for one in items))
 
 
-def _tried(work: Callable[[Any], T], one: Any, failed: Callable[[Problem, Any], T]) -> T:
-    try:
-        return work(one)
-    except FreshlineError as error:
-        problem = problem_of(error)
-        # When the database is away, it is away for the others too.
-        if problem.code == Code.UNAVAILABLE:
-            raise
-        return failed(problem, one)
+def _each(work: Callable[[Any], T], asked: Sequence[Any], failed: Callable[[Problem, Any], T]) -> list[T]:
+    """Return what became of each. What was done before the database was away is said all the same."""
+    made: list[T] = []
+    is_done, away = False, None
+    for one in asked:
+        if away is not None:
+            made.append(failed(away, one))
+            continue
+        try:
+            made.append(work(one))
+            is_done = True
+        except (FreshlineError, SQLAlchemyError) as error:
+            problem = problem_of(error)
+            # When the database is away, it is away for the others too.
+            if problem.code == Code.UNAVAILABLE:
+                if not is_done:
+                    raise
+                away = problem
+            made.append(failed(problem, one))
+    return made

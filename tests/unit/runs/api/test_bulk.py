@@ -1,5 +1,9 @@
 """Many runs at once, and deletions: each item has a result of its own."""
 
+import pytest
+
+from freshline.runs.service import RunExecutionService
+from freshline.storage.errors import StoreUnavailable
 from freshline.storage.ids import new_id, show_run_id
 
 
@@ -22,6 +26,28 @@ def test_bulk_create_says_of_each_what_became_of_it(api, world):
 def test_bulk_takes_up_to_500_and_not_none(api):
     for runs in ([], [{"deployment": "refresh/prices"}] * 501):
         api.problem("POST", "/runs/bulk", json={"runs": runs}, status=422, code="invalid_argument")
+
+
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_bulk_create_says_what_was_done_before_the_database_was_away(api, world, monkeypatch, num_before):
+    submit_all, num_calls = RunExecutionService.submit_all, 0
+
+    def away(service, asked):
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls > num_before:
+            raise StoreUnavailable("the database is away")
+        return submit_all(service, asked)
+
+    monkeypatch.setattr(RunExecutionService, "submit_all", away)
+    asked = {"runs": [{"deployment": "refresh/prices"}] * 3}
+    if num_before == 0:
+        api.problem("POST", "/runs/bulk", json=asked, status=503, code="unavailable")
+        return
+    done = api.post("/runs/bulk", asked)
+    codes = [one["problem"]["code"] if one["problem"] else None for one in done["items"]]
+    assert (codes, num_calls) == ([None, "unavailable", "unavailable"], 2)
+    assert (done["num_failed"], len(world.queries.runs())) == (2, 1)
 
 
 def test_bulk_cancel_leaves_what_has_ended_and_what_is_not_there(api, world):
