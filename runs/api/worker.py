@@ -4,6 +4,7 @@ Each route is one call of `DirectPort`, with its arguments as `remote.wire` has 
 and gives that of the run, with which everything else of the run is asked.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -147,6 +148,7 @@ def end_of_points(request: Request, run_id: UUID, fence: FenceQuery) -> wire.End
 @run_token
 def complete(request: Request, run_id: UUID, body: wire.CompleteMessage) -> None:
     """Publish the result and end the run; again, it changes nothing."""
+    _check_own(body.artifacts)
     port_of(request).complete(run_id, _fence(request, body), body.result())
 
 
@@ -154,6 +156,7 @@ def complete(request: Request, run_id: UUID, body: wire.CompleteMessage) -> None
 @run_token
 def fail(request: Request, run_id: UUID, body: wire.FailMessage) -> None:
     """End the run with an error, or leave it to Prefect's next attempt; again, it changes nothing."""
+    _check_own(body.artifacts)
     port_of(request).fail(
         run_id,
         _fence(request, body),
@@ -192,6 +195,15 @@ def _fence(request: Request, body: wire.HeldMessage) -> int:
     if own not in (None, body.fence):
         raise Refusal(Code.PERMISSION_DENIED, f"this token is of the fence {own}, not of {body.fence}")
     return body.fence
+
+
+def _check_own(artifacts: Sequence[wire.ArtifactMessage]) -> None:
+    """Let pass what lies in the store: of what is referenced elsewhere this server would open any file or address."""
+    for artifact in artifacts:
+        if artifact.record().stored.root is not None:
+            raise InvalidInput(
+                f"the artifact {artifact.name!r} lies outside the store: only a publication refers to that"
+            )
 
 
 def _check(chunk: Chunk) -> None:

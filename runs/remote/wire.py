@@ -25,7 +25,7 @@ from ..execution import Claim
 from ..gate import Decision
 from ..intake import FlowCall
 from ..models import Run
-from ..points.chunks import Chunk, SentChunk, SeriesTaken
+from ..points.chunks import MOST_POINTS, Chunk, SentChunk, SeriesTaken
 from ..port import UpstreamVersion
 from ..recording import SavedState
 from ..result import Read, Result
@@ -35,6 +35,9 @@ _RUN: sa.Table = Run.__table__  # type: ignore[attr-defined]
 _DEPLOYMENT: sa.Table = Deployment.__table__  # type: ignore[attr-defined]
 
 Fence = Annotated[int, Field(ge=0, le=2**63 - 1, description="What the claim drew.")]
+PointNumber = Annotated[
+    int, Field(ge=0, le=2**62, description="Of a metric value: every column holds what is behind it.")
+]
 Numbers = dict[str, float]
 LoggedEvent = Annotated[RecordableEvent | events.ProgressReported, Field(discriminator="kind")]
 """What a body may write into the log of its run."""
@@ -233,8 +236,8 @@ class EndMessage(Message):
 class PointsMessage(HeldMessage):
     """A chunk of metric values, and the latest value of each name in it."""
 
-    first: int = Field(ge=0)
-    rows: int = Field(ge=1)
+    first: PointNumber
+    rows: int = Field(ge=1, le=MOST_POINTS)
     payload: Base64Bytes
     latest: Numbers = {}
 
@@ -287,7 +290,7 @@ class CompleteMessage(HeldMessage):
     counters: Numbers = {}
     step_counters: list[StepCount] = []
     first_output_ns: int | None = None
-    series_ends: dict[int, int] | None = None
+    series_ends: dict[Fence, PointNumber] | None = None
     """Of a `SeriesTaken`."""
 
     @classmethod
