@@ -173,8 +173,10 @@ class Compiler:
         return without_index(column)
 
     def _is_missing(self, found: Field) -> Clause:
-        column: sa.ColumnElement[Any] = RUN.c.version_id if found.name == "version" else found.column
-        return column.is_(None)
+        if found.name == "version":
+            return RUN.c.version_id.is_(None)
+        # A run without its deployment there is not; their table is not among those that are read.
+        return sa.false() if found.beside is not None else found.column.is_(None)
 
     def _metric(self, metric: str, comparison: Comparison) -> Clause:
         operator = comparison.operator

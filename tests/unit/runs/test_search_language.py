@@ -402,3 +402,11 @@ def test_few_runs_are_looked_up_and_many_are_read_in_order_alike(searches, monke
         for one in asked:
             for order_by in ("-id", "metrics.sharpe_ratio"):
                 check(searches, one, order_by, 30)
+
+
+@pytest.mark.parametrize("field", ["deployment", "resource"])
+def test_no_run_is_without_its_deployment(searches, field):
+    kept = sum(not run.is_deleted for run in RUNS)
+    assert searches.search(f"{field} is null").count() == 0
+    assert searches.search(f"{field} is not null").count() == kept
+    assert len(list(searches.search(f"{field} is not null"))) == kept
