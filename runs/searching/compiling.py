@@ -216,10 +216,10 @@ class Compiler:
         if len(path) > 1 or comparison.operator not in (Operator.EQUAL, Operator.IN):
             raise self._refused("write tags.<name> = 'value', for a label name=value or name:value", comparison)
         labels = [f"{path[0]}{sign}{value.text}" for value in comparison.values for sign in ("=", ":")]
-        return sa.or_(*map(self._has_label, labels))
+        return self._has_label(*labels)
 
-    def _has_label(self, label: str) -> Clause:
-        return json_holds(self._dialect, RUN.c.tags, (), Operator.HAS, [label])
+    def _has_label(self, *labels: str) -> Clause:
+        return json_holds(self._dialect, RUN.c.tags, (), Operator.HAS, labels)
 
     def _named(self, found: Field, comparison: Comparison) -> Clause:
         """Return the condition on deployments that are named: they are looked up, so that a typing error shows."""

@@ -71,15 +71,13 @@ def json_holds(
     """Return whether the value at a path of a JSON column compares so; false, never null, where there is none.
 
     A number compares with numbers alone, a text with texts; `!=` holds for whatever is there and is not equal. `has`
-    looks for an equal element of a list.
+    looks for an element of a list that is equal to one of the values.
     """
     inside = _on_postgres if dialect == "postgresql" else _on_sqlite
-    if operator == Operator.IN:
-        return sa.or_(*(inside(column, path, Operator.EQUAL, value) for value in values))
-    return inside(column, path, operator, values[0] if values else None)
+    return inside(column, path, operator, values)
 
 
-def _on_postgres(column: Any, path: Sequence[str], operator: Operator, value: Any) -> Clause:
+def _on_postgres(column: Any, path: Sequence[str], operator: Operator, values: Sequence[Any]) -> Clause:
     found = column
     for part in path:
         found = found.op("->", return_type=JSONB)(sa.literal(part, sa.Text))
@@ -88,25 +86,35 @@ def _on_postgres(column: Any, path: Sequence[str], operator: Operator, value: An
     if operator == Operator.HAS:
         listed = sa.case((sa.func.jsonb_typeof(found) == "array", found), else_=sa.literal_column("'[]'::jsonb"))
         one = sa.func.jsonb_array_elements(listed).table_valued(sa.column("value", JSONB), name="element")
-        return found_beside(sa.select(sa.literal_column("1")).select_from(one).where(_element(one.c.value, value)))
-    return sa.func.coalesce(_element(found, value, operator), sa.false())
+        is_one = _element(one.c.value, Operator.IN, values)
+        return found_beside(sa.select(sa.literal_column("1")).select_from(one).where(is_one))
+    return sa.func.coalesce(_element(found, operator, values), sa.false())
 
 
-def _element(found: Any, value: Any, operator: Operator = Operator.EQUAL) -> Any:
+def _element(found: Any, operator: Operator, values: Sequence[Any]) -> Any:
     kind = sa.func.jsonb_typeof(found)
     text = found.op("#>>", return_type=sa.Text)(sa.literal_column("'{}'"))
     if operator == Operator.UNEQUAL:
-        return sa.and_(kind != "null", sa.not_(_element(found, value)))
-    if isinstance(value, bool):
-        return sa.and_(kind == "boolean", compared(text, operator, [str(value).lower()], sa.Text))
-    if isinstance(value, str):
-        return sa.and_(kind == "string", compared_text("postgresql", text, operator, [value]))
-    # As decimals both: a number of JSON may be larger than any of the machine's. In a CASE, which is asked in order.
-    number = compared(sa.cast(text, sa.Numeric), operator, [Decimal(repr(value))], sa.Numeric)
-    return sa.case((kind == "number", number), else_=sa.false())
+        return sa.and_(kind != "null", sa.not_(_element(found, Operator.EQUAL, values)))
+    flags, texts, numbers = _by_type(values)
+    holds = []
+    if flags:
+        holds.append(sa.and_(kind == "boolean", compared(text, operator, flags, sa.Text)))
+    if texts:
+        holds.append(sa.and_(kind == "string", compared_text("postgresql", text, operator, texts)))
+    if numbers:
+        # As decimals: a number of JSON may be larger than any of the machine's. In a CASE, which is asked in order.
+        decimals = [Decimal(repr(number)) for number in numbers]
+        holds.append(
+            sa.case(
+                (kind == "number", compared(sa.cast(text, sa.Numeric), operator, decimals, sa.Numeric)),
+                else_=sa.false(),
+            )
+        )
+    return sa.or_(*holds)
 
 
-def _on_sqlite(column: Any, path: Sequence[str], operator: Operator, value: Any) -> Clause:
+def _on_sqlite(column: Any, path: Sequence[str], operator: Operator, values: Sequence[Any]) -> Clause:
     rows, wanted = [], []
     source: Any = sa.type_coerce(column, sa.Text)
     for depth, part in enumerate(path):
@@ -117,16 +125,23 @@ def _on_sqlite(column: Any, path: Sequence[str], operator: Operator, value: Any)
     if operator == Operator.HAS:
         listed = sa.case((rows[-1].c.type == "array", rows[-1].c.value), else_="[]") if rows else source
         rows.append(_each(listed, "element"))
-        wanted.append(_equal_on_sqlite(rows[-1], value))
+        wanted.append(_row_holds(rows[-1], Operator.IN, values))
     elif operator == Operator.IS_NULL:
         wanted.append(rows[-1].c.type != "null")
     elif operator == Operator.UNEQUAL:
-        wanted += [rows[-1].c.type != "null", sa.not_(_equal_on_sqlite(rows[-1], value))]
+        wanted += [rows[-1].c.type != "null", sa.not_(_row_holds(rows[-1], Operator.EQUAL, values))]
     else:
-        wanted.append(_equal_on_sqlite(rows[-1], value, operator))
+        wanted.append(_row_holds(rows[-1], operator, values))
     levels = reduce(lambda above, below: above.join(below, sa.true()), rows)
     found = found_beside(sa.select(sa.literal_column("1")).select_from(levels).where(*wanted))
     return sa.not_(found) if operator == Operator.IS_NULL else found
+
+
+def _by_type(values: Sequence[Any]) -> tuple[list[str], list[str], list[int | float]]:
+    """Return the flags, as JSON writes them, the texts and the numbers: a list of each is one comparison, not many."""
+    flags = [str(value).lower() for value in values if isinstance(value, bool)]
+    texts = [value for value in values if isinstance(value, str)]
+    return flags, texts, [value for value in values if not isinstance(value, bool | str)]
 
 
 def _each(source: Any, name: str) -> Any:
@@ -134,13 +149,18 @@ def _each(source: Any, name: str) -> Any:
     return sa.func.json_each(source).table_valued(*columns, name=name)
 
 
-def _equal_on_sqlite(row: Any, value: Any, operator: Operator = Operator.EQUAL) -> Clause:
-    if isinstance(value, bool):
-        return compared(row.c.type, operator, [str(value).lower()], sa.Text)
-    if isinstance(value, str):
-        return sa.and_(row.c.type == "text", compared_text("sqlite", row.c.value, operator, [value]))
-    number = compared(row.c.value, operator, [value], sa.Integer if isinstance(value, int) else sa.Float)
-    return sa.and_(row.c.type.in_([sa.literal_column("'integer'"), sa.literal_column("'real'")]), number)
+def _row_holds(row: Any, operator: Operator, values: Sequence[Any]) -> Clause:
+    flags, texts, numbers = _by_type(values)
+    holds = []
+    if flags:
+        holds.append(compared(row.c.type, operator, flags, sa.Text))
+    if texts:
+        holds.append(sa.and_(row.c.type == "text", compared_text("sqlite", row.c.value, operator, texts)))
+    is_number = row.c.type.in_([sa.literal_column("'integer'"), sa.literal_column("'real'")])
+    for type_, alike in ((sa.Integer, int), (sa.Float, float)):
+        if those := [number for number in numbers if isinstance(number, alike)]:
+            holds.append(sa.and_(is_number, compared(row.c.value, operator, those, type_)))
+    return sa.or_(*holds)
 
 
 def _like(pattern: str) -> str:

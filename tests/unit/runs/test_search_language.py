@@ -174,6 +174,10 @@ def in_parameters():
 
         return Asked(f"{path} {sign} {written_json(value)}", holds)
 
+    def among(path, values):
+        listed = ", ".join(map(written_json, values))
+        return Asked(f"{path} in ({listed})", lambda run: any(same(at(run, path), value) for value in values))
+
     def has(path, value):
         def holds(run):
             found = at(run, path)
@@ -188,6 +192,7 @@ def in_parameters():
     return (
         ordered
         | equated
+        | st.builds(among, paths, st.lists(numbers | flags | texts, min_size=1, max_size=3))
         | st.builds(has, paths, numbers | flags | texts)
         | looked_into(list(PATHS), at)
         | is_null(list(PATHS), at)
@@ -410,3 +415,20 @@ def test_no_run_is_without_its_deployment(searches, field):
     assert searches.search(f"{field} is null").count() == 0
     assert searches.search(f"{field} is not null").count() == kept
     assert len(list(searches.search(f"{field} is not null"))) == kept
+
+
+def test_lists_are_compared_with_what_is_inside_of_json_however_long_they_are(searches):
+    texts, numbers = [f"'{number}'" for number in range(490)], [str(number) for number in range(100, 500)]
+
+    def found(path, *among):
+        values = f"({', '.join([*among, *texts])})"
+        return searches.search(f"{path} in {values} or {path} in ({', '.join(numbers)})").count()
+
+    def known(*values):
+        days = [run.parameters.get("days") for run in RUNS if not run.is_deleted]
+        return sum(any(same(one, value) for value in values) for one in days)
+
+    assert found("parameters.days", "1", "20.0", "true", "'a'") == known(1, 20, True, "a")
+    assert found("parameters.days", "false") == known(False)
+    team = [run for run in RUNS if not run.is_deleted and {"team=quant", "team:quant"} & {*run.tags}]
+    assert found("tags.team", "'quant'") == len(team) > 0
