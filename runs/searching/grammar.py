@@ -20,6 +20,8 @@ MOST_COMPARISONS = 100
 MOST_VALUES = 500
 """In one list behind `in`."""
 DEEPEST = 50
+MOST_PARTS = 20
+"""Of a name with dots: each is one more table to SQLite, which joins sixty-four."""
 
 _GRAMMAR = r"""
     query: _any
@@ -334,6 +336,8 @@ class _Made(Transformer[Token, Any]):
         return _not(self.nan(found))
 
     def name(self, found: list[Token]) -> Name:
+        if len(found) > MOST_PARTS:
+            raise _TooMuch(f"a name of more than {MOST_PARTS} parts", found[0].start_pos or 0)
         parts = tuple(_unquoted(token) for token in found)
         return Name(parts, found[0].start_pos or 0, found[0].type == "QUOTED")
 

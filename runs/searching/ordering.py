@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -101,20 +101,19 @@ class Sort:
                 moment = datetime.fromisoformat(written)
                 if moment.tzinfo is None:
                     raise ValueError("a time without its zone")
-                return moment
+                return moment.astimezone(UTC)
             case Kind.DATE:
                 return date.fromisoformat(written)
             case Kind.ID:
                 return UUID(hex=written)
             case Kind.NUMBER:
-                return _number(written)
+                return _whole(written, 31) if isinstance(self.value.type, sa.Integer) else _number(written)
             case Kind.DURATION | Kind.FLAG:
-                if not isinstance(written, int) or abs(written) >= 1 << 63:
-                    raise ValueError("no whole number")
-                return bool(written) if self.kind == Kind.FLAG else written
+                return _whole(written, 63 if self.kind == Kind.DURATION else 1)
             case _:
                 if not isinstance(written, str) or "\0" in written:
                     raise TypeError("no text")
+                written.encode()  # half a surrogate pair is in no database
                 return written
 
 
@@ -196,9 +195,17 @@ def _fingerprint(search: str) -> str:
     return hashlib.sha256(search.encode()).hexdigest()[:16]
 
 
+def _whole(written: Any, bits: int) -> int:
+    if not isinstance(written, int) or abs(written) >= 1 << bits:
+        raise ValueError("no whole number that the column holds")
+    return written
+
+
 def _number(written: Any) -> float | int:
     if isinstance(written, bool) or not isinstance(written, int | float | str):
         raise TypeError("no number")
+    if isinstance(written, float) and math.isnan(written):
+        raise ValueError("no number")
     if isinstance(written, str) and written not in ("inf", "-inf"):
         raise ValueError("no number")
     return float(written) if not isinstance(written, int) or abs(written) >= 1 << 63 else written

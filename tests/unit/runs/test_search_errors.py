@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 
 import pytest
 
@@ -16,8 +17,9 @@ from tests.unit.runs.searched import TEXTS
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def searches(request, tmp_path_factory):
-    """A store with one run, which has published a version and has a metric."""
+    """A store with two runs, one of which has published a version and has a metric."""
     world = make_world(new_database_url(request, tmp_path_factory.mktemp("searched")))
+    world.service.submit("refresh/momentum", if_ready="run")
     run = world.service.submit("refresh/prices")
     world.complete(world.start(run), metrics={"sharpe_ratio": 1.0})
     yield Searches(world.database)
@@ -49,6 +51,7 @@ UNREADABLE = [
     ("a = 1 and " * 101 + "a = 1", 0, r"more than 100 comparisons"),
     ("not " * 51 + "a = 1", 0, r"nested deeper than 50 levels"),
     ("a in (" + "1, " * 500 + "1)", 1506, r"more than 500 values in one list"),
+    ("a = 1 and parameters" + ".a" * 20 + " = 1", 10, r"a name of more than 20 parts"),
     ("a" * 10_001, 10_000, r"10,001 characters; at most 10,000"),
 ]
 
@@ -194,3 +197,23 @@ RUN_ID = "0" * 32
 def test_cursor_that_was_not_given_out_is_refused(searches, forged):
     with pytest.raises(InvalidInput, match=r"is no cursor|of another search"):
         searches.search(order_by="sharpe_ratio").page(forged)
+
+
+@pytest.mark.parametrize(
+    ("order_by", "value"),
+    [
+        ("attempt", 1 << 31),
+        ("attempt", 1.5),
+        ("version", "inf"),
+        ("sharpe_ratio", math.nan),
+        ("actor", "\ud800"),
+        ("created_at", "0001-01-01T00:00:00+14:00"),
+        ("ended_at", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+def test_cursor_with_what_the_field_cannot_hold_is_refused(searches, order_by, value):
+    search = searches.search(order_by=order_by)
+    known = search.page(size=1).next_cursor
+    parts = json.loads(base64.urlsafe_b64decode(known + "=" * (-len(known) % 4)))
+    with pytest.raises(InvalidInput, match="is no cursor"):
+        search.page(cursor(*parts[:3], True, value, parts[5]))
