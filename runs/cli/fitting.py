@@ -42,6 +42,8 @@ class Fitted:
         for left_out in range(len(self.lesser) + 1):
             shown = [at for at, name in enumerate(names) if name not in self.lesser[:left_out]]
             if (widths := self._widths(shown, options.max_width)) is not None:
+                # A title of the table itself would be folded to its width, in the middle of an id.
+                yield self.title
                 yield self._side_by_side(shown, widths)
                 if left_out:
                     yield Text(f"no room for: {', '.join(self.lesser[:left_out])}", style="dim")
@@ -68,7 +70,7 @@ class Fitted:
         return [max(1, width) for width in widths]
 
     def _side_by_side(self, shown: Sequence[int], widths: Sequence[int]) -> Table:
-        made = Table(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for at, width in zip(shown, widths, strict=True):
             made.add_column(self.columns[at], overflow="fold", width=width)
         for row in self.rows:
