@@ -53,6 +53,12 @@ def test_table_fits_and_leaves_nothing_out(monkeypatch, capsys, width):
     assert all(word in out for word in ("東京", "backtest/book", "completed"))
 
 
+@pytest.mark.parametrize("width", [60, 200])
+def test_title_is_not_folded_to_the_width_of_its_table(monkeypatch, capsys, width):
+    run = show_run_id(new_id())
+    assert run in printed(monkeypatch, capsys, width, run, ("fact", "value"), [("status", "failed")])
+
+
 def test_columns_that_matter_least_are_left_out_and_named(monkeypatch, capsys):
     rows = [(show_run_id(new_id()), "backtest/book", "completed", "ready")]
     lesser = ("why", "status")
@@ -194,7 +200,8 @@ def test_interruption_says_so_and_has_a_code_of_its_own(call):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("stauts",), "Error: No such command 'stauts'. Did you mean 'status'? See `freshline --help`.\n"),
+        (("stauts",), "Error: No such command 'stauts'. Did you mean 'stats' or 'status'? See `freshline --help`.\n"),
+        (("linage",), "Error: No such command 'linage'. Did you mean 'lineage'? See `freshline --help`.\n"),
         (("no\x1bsense",), "Error: No such command 'no\\x1bsense'. See `freshline --help`.\n"),
         (("runs", "--limit", "many"), "See `freshline runs --help`.\n"),
         (("alias", "set", "training/alpha"), "Error: Missing argument 'NAME'. See `freshline alias set --help`.\n"),
