@@ -118,6 +118,11 @@ class OnSqlite(Compiled):
         """Run it and return its rows."""
         return self._read(self._execute(connection, parameters))
 
+    def fetch_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run it and return its rows as the driver gives them."""
+        rows: list[Any] = self._execute(connection, parameters).fetchall()
+        return rows
+
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it and return how many rows it changed."""
         changed: int = self._execute(connection, parameters).rowcount
@@ -173,6 +178,11 @@ class OnPostgres(Compiled):
         session: Session = connection.info[SESSION]
         result = self._execute(session, connection, parameters)
         return self._shaped(result, session.rows(result)) if result.ntuples else []
+
+    def fetch_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run it, wait, and return its rows as the driver gives them."""
+        session: Session = connection.info[SESSION]
+        return list(session.rows(self._execute(session, connection, parameters)))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it, wait, and return how many rows it changed."""

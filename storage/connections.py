@@ -192,7 +192,14 @@ def began_at(connection: Connection) -> datetime:
     return moment.astimezone(UTC)
 
 
-def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous: str, size: int) -> Engine:
+def make_engine(
+    url: str,
+    *,
+    dump_json: Callable[[Any], str],
+    load_json: Callable[[str | bytes], Any],
+    synchronous: str,
+    size: int,
+) -> Engine:
     """Return SQLAlchemy's engine of a database that we know; nothing is connected yet.
 
     Raises:
@@ -216,10 +223,22 @@ def make_engine(url: str, *, json_serializer: Callable[[Any], str], synchronous:
                 directory.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise StoreUnavailable(f"cannot make the directory {directory}: {error.strerror}") from None
-        engine = sa.create_engine(parsed, json_serializer=json_serializer, pool_size=size, max_overflow=_OVERFLOW)
+        engine = sa.create_engine(
+            parsed,
+            json_serializer=dump_json,
+            json_deserializer=load_json,
+            pool_size=size,
+            max_overflow=_OVERFLOW,
+        )
         _prepare_sqlite(engine, synchronous=synchronous)
         return engine
-    engine = sa.create_engine(parsed, json_serializer=json_serializer, pool_size=size, max_overflow=_OVERFLOW)
+    engine = sa.create_engine(
+        parsed,
+        json_serializer=dump_json,
+        json_deserializer=load_json,
+        pool_size=size,
+        max_overflow=_OVERFLOW,
+    )
 
     @sa.event.listens_for(engine, "connect")
     def leave_begin_to_us(raw: Any, record: Any) -> None:

@@ -72,7 +72,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         def read(value: Any) -> datetime | None:
             if value is None:
                 return None
-            return datetime.fromisoformat(value).replace(tzinfo=UTC) if is_sqlite else value.astimezone(UTC)
+            # Read with an offset, which is several times quicker than putting the zone in afterwards.
+            return datetime.fromisoformat(f"{value}+00:00") if is_sqlite else value.astimezone(UTC)
 
         return read
 
@@ -98,6 +99,16 @@ def dump_json(value: Any) -> str:
     return encoded.decode()
 
 
+def load_json(text: str | bytes) -> Any:
+    """Return what a database has as JSON: a run has many of these, and most of them are empty."""
+    if len(text) == 2:
+        if text in ("{}", b"{}"):
+            return {}
+        if text in ("[]", b"[]"):
+            return []
+    return json.loads(text)
+
+
 def _encoded_slowly(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value).encode()
@@ -116,7 +127,9 @@ class Database:
         sqlite_synchronous: str = "NORMAL",
         pool_size: int = 10,
     ) -> None:
-        engine = make_engine(url, json_serializer=dump_json, synchronous=sqlite_synchronous, size=pool_size)
+        engine = make_engine(
+            url, dump_json=dump_json, load_json=load_json, synchronous=sqlite_synchronous, size=pool_size
+        )
         self.engine = engine
         self._connections = Connections(engine, size=pool_size)
         self.dialect: str = self.engine.dialect.name

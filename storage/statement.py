@@ -84,6 +84,14 @@ class Statement:
         found: list[Any] = self._for(connection).fetch(connection, parameters)
         return found
 
+    def plain_rows(self, connection: Connection, **parameters: Any) -> list[Any]:
+        """Run it and return its rows as tuples of what the driver gives: for many of which little is read.
+
+        No type converts them: an id is text on SQLite.
+        """
+        found: list[Any] = self._for(connection).fetch_plain(connection, parameters)
+        return found
+
     def first(self, connection: Connection, **parameters: Any) -> Any | None:
         """Run it and return its first row, or None."""
         rows = self._for(connection).fetch(connection, parameters)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from ...lineage.listing import html_table
 from ...storage.ids import show_run_id
 from ..models import Run
+from ..record import as_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +22,19 @@ _TOLD = (
 """Columns of a run that stand in the table as they are."""
 
 
+class _OfRow:
+    """Keeps the row of a run beside the fields."""
+
+    __slots__ = ("_row",)
+    _row: Any
+
+
 @dataclass(frozen=True, slots=True)
-class FoundRun:
-    """A run that was found."""
+class FoundRun(_OfRow):
+    """A run that was found.
+
+    A record has sixty fields, and of most runs in a list nobody reads any: it is made when it is first asked for.
+    """
 
     run: Run
     deployment: str
@@ -33,10 +44,32 @@ class FoundRun:
     metrics: dict[str, float]
     """The latest values that were asked for, by name; NaN where that was logged."""
 
+    @classmethod
+    def of(cls, row: Any, metrics: dict[str, float]) -> Self:
+        """Return the run of a row with `deployment_key` and `version_number`."""
+        found = cls.__new__(cls)
+        put = object.__setattr__
+        put(found, "_row", row)
+        put(found, "deployment", row.deployment_key)
+        put(found, "version", row.version_number)
+        put(found, "metrics", metrics)
+        return found
+
+    if not TYPE_CHECKING:  # it would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name != "run":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            run = as_run(self._row)
+            object.__setattr__(self, "run", run)
+            return run
+
     @property
     def id(self) -> UUID:
         """The run's id."""
-        return self.run.id
+        row = getattr(self, "_row", None)  # a copy has none
+        known: UUID = self.run.id if row is None else row.id
+        return known
 
     @property
     def duration_s(self) -> float | None:

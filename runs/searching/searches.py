@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -17,7 +16,6 @@ from sqlalchemy.engine import Connection
 from ...storage.database import Database
 from ...storage.errors import InvalidInput
 from ...storage.statement import Sql, Statement
-from ..record import as_run
 from .candidates import few_runs
 from .compiling import METRIC, Compiler
 from .fields import DEPLOYMENT, RUN, VERSION
@@ -43,12 +41,13 @@ _ROWS = Statement(
 )
 
 
-@lru_cache(maxsize=8)
-def _metrics_of(dialect: sa.Dialect) -> sa.Select[Any]:
-    """Return the query for the metrics of runs: with their ids as the driver has them, because they are many."""
-    run_id: sa.ColumnElement[Any] = sa.type_coerce(METRIC.c.run_id, sa.types.NullType())
-    query = sa.select(run_id, METRIC.c.name, METRIC.c.value).where(Sql(dialect).among(METRIC.c.run_id, "ids"))
-    return query.order_by(METRIC.c.run_id, METRIC.c.name)
+_METRICS = Statement(
+    lambda sql: (
+        sa.select(METRIC.c.run_id, METRIC.c.name, METRIC.c.value)
+        .where(sql.among(METRIC.c.run_id, "ids"))
+        .order_by(METRIC.c.run_id, METRIC.c.name)
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +191,11 @@ class Search:
         values: dict[UUID, dict[str, float]] = {run_id: {} for run_id in ids}
         by_driver: dict[Any, dict[str, float]] = {**values, **{run_id.hex: values[run_id] for run_id in ids}}
         wanted = self._metrics
-        for of_run, name, value in connection.execute(_metrics_of(connection.dialect), {"ids": ids}).all():
+        for of_run, name, value in _METRICS.plain_rows(connection, ids=ids):
             if wanted is None or name in wanted:
                 by_driver[of_run][name] = math.nan if value is None else value
         by_id = {row.id: row for row in asked.rows()}
-        return [
-            FoundRun(as_run(row), row.deployment_key, row.version_number, values[run_id])
-            for run_id in ids
-            if (row := by_id.get(run_id)) is not None
-        ]
+        return [FoundRun.of(row, values[run_id]) for run_id in ids if (row := by_id.get(run_id)) is not None]
 
 
 @dataclass(frozen=True)

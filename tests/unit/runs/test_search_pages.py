@@ -1,6 +1,9 @@
 """Pages of a search: nothing twice and nothing left out while runs are added; typed, lazy, as a table and as HTML."""
 
+import copy
+import dataclasses
 import math
+import pickle
 from datetime import timedelta
 
 import pytest
@@ -139,6 +142,18 @@ def test_found_run_is_typed_and_has_the_metrics_that_were_asked_for(store):
     assert found.metrics == {"sharpe_ratio": math.inf, "val loss": 0.5}
     (found,) = store.searches.search(metrics=["val loss", "unheard_of"]).page().items
     assert found.metrics == {"val loss": 0.5}
+
+
+def test_found_run_keeps_its_record_when_it_is_copied_or_sent_elsewhere(store):
+    store.write(some_runs(1, metrics={"loss": 0.5}, parameters={"days": 20}))
+    (found,) = store.searches.search().page().items
+    sent = pickle.loads(pickle.dumps(found))
+    for other in (sent, copy.deepcopy(found), dataclasses.replace(found)):
+        assert (other.id, other.run.parameters, other.metrics) == (found.id, {"days": 20}, {"loss": 0.5})
+        assert other == found
+    assert found.run is found.run
+    with pytest.raises(AttributeError, match="no_such_field"):
+        _ = found.no_such_field
 
 
 def test_table_has_metrics_and_parameters_as_columns(store):
