@@ -9,7 +9,8 @@ from .models import Run
 
 _MANAGER = manager_of_class(Run)
 _COLUMN_OF = {attribute.key: attribute.columns[0].name for attribute in sa.inspect(Run).column_attrs}
-"""Attribute of a `Run` -> column: `metadata_` has another name, SQLModel needs its own for itself."""
+_RENAMED = [(attribute, column) for attribute, column in _COLUMN_OF.items() if attribute != column]
+"""Attributes of a `Run` with another name than their column: `metadata_`, SQLModel needs its own for itself."""
 
 
 def as_run(row: Any) -> Run:
@@ -17,5 +18,11 @@ def as_run(row: Any) -> Run:
     run: Run = Run.__new__(Run)
     _MANAGER.setup_instance(run)
     values = row._asdict()
-    run.__dict__.update({name: values[column] for name, column in _COLUMN_OF.items()})
+    for attribute, column in _RENAMED:
+        values[attribute] = values.pop(column)
+    # Taken out, and not copied anew: pages of runs are made of these.
+    for name in values.keys() - _COLUMN_OF.keys():
+        del values[name]
+    assert len(values) == len(_COLUMN_OF), "the row has not all columns of a run"
+    run.__dict__.update(values)
     return run

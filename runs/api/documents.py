@@ -297,7 +297,7 @@ def run_url(run_id: UUID) -> str:
     return f"{PREFIX}/runs/{show_run_id(run_id)}"
 
 
-def links_of(run: Run, *, prefect: str | None = None) -> RunLinks:
+def links_of(run: Any, *, prefect: str | None = None) -> RunLinks:
     """Return where to go from a run; `prefect` is its flow run's page there."""
     url = run_url(run.id)
     page = f"/runs/{show_run_id(run.id)}"
@@ -305,9 +305,9 @@ def links_of(run: Run, *, prefect: str | None = None) -> RunLinks:
 
 
 def summary_of(
-    run: Run, *, deployment: str, version: int | None, metrics: Mapping[str, float], prefect: str | None = None
+    run: Any, *, deployment: str, version: int | None, metrics: Mapping[str, float], prefect: str | None = None
 ) -> RunSummary:
-    """Return a run as lists show it."""
+    """Return a run as lists show it; `run` is its record or its row."""
     return RunSummary(**_summary(run, deployment=deployment, version=version, metrics=metrics, prefect=prefect))
 
 
@@ -324,7 +324,7 @@ def fields_of(run: Run, *, prefect: str | None, **more: Any) -> dict[str, Any]:
 
 
 def _summary(
-    run: Run, *, deployment: str, version: int | None, metrics: Mapping[str, float], prefect: str | None
+    run: Any, *, deployment: str, version: int | None, metrics: Mapping[str, float], prefect: str | None
 ) -> dict[str, Any]:
     special = {"deployment", "version", "metrics", "links", "metadata", "duration_s", "stop_reason"}
     plain = {name: getattr(run, name) for name in RunSummary.model_fields.keys() - special}
@@ -334,7 +334,7 @@ def _summary(
         "stop_reason": run.stop_reason,
         "version": version,
         "metrics": dict(metrics),
-        "metadata": run.metadata_,
+        "metadata": run.metadata_ if isinstance(run, Run) else run.metadata,
         "duration_s": seconds(run.duration_ns),
         "links": links_of(run, prefect=prefect),
     }

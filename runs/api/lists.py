@@ -148,7 +148,7 @@ def _answer(found: Page) -> ListPage[RunSummary]:
 
 def found_document(one: FoundRun) -> RunSummary:
     """Return the answer about a run that was found."""
-    return summary_of(one.run, deployment=one.deployment, version=one.version, metrics=one.metrics)
+    return summary_of(one.facts, deployment=one.deployment, version=one.version, metrics=one.metrics)
 
 
 def _status(word: str) -> str:

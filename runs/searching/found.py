@@ -65,10 +65,15 @@ class FoundRun(_OfRow):
             return run
 
     @property
+    def facts(self) -> Any:
+        """The row of the run, for which no record is made; of a copy, which has none, the record."""
+        row = getattr(self, "_row", None)  # a copy has none
+        return self.run if row is None else row
+
+    @property
     def id(self) -> UUID:
         """The run's id."""
-        row = getattr(self, "_row", None)  # a copy has none
-        known: UUID = self.run.id if row is None else row.id
+        known: UUID = self.facts.id
         return known
 
     @property
