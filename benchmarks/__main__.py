@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure, show a table, keep a line per work.
 
 Read from the environment: BENCH=name runs one work; PEERS=1 adds the peers; ROUNDS=n instead of the work's own number;
-STORED=n,m,… instead of the numbers of stored runs that `submit_postgres` and `search` fill.
+STORED=n,m,… instead of the numbers of stored runs that `submit_postgres` and `search` fill, and `rest` the last of.
 """
 
 import os
@@ -21,6 +21,7 @@ from . import (
     metric_points,
     page_graph,
     propagation,
+    rest,
     run_life_postgres,
     run_life_sqlite,
     search,
@@ -82,6 +83,7 @@ def asked(environment: Mapping[str, str]) -> tuple[list[Work], int | None]:
             propagation.work(),
             *tables.works().values(),
             *search.works(searched).values(),
+            *rest.works(searched[-1]).values(),
             metric_points.WORK,
             metric_log.WORK,
             metric_log.COST,

@@ -34,7 +34,7 @@ NUMBER = 100
 """Of the later page."""
 
 _METRIC = "sharpe_ratio"
-_ORDER = f"-{_METRIC}"
+ORDER = f"-{_METRIC}"
 _BOUNDS = 10
 
 
@@ -57,12 +57,12 @@ class Asked:
 
     def of_metric(self, number: int) -> Page:
         """Ask for the runs with the highest metric."""
-        return self.searches.search(f"{_METRIC} > {self.bound(number)}", order_by=_ORDER).page()
+        return self.searches.search(of_metric(self.bound(number)), order_by=ORDER).page()
 
     def later(self, number: int) -> Page:
         """Ask for the hundredth page of these."""
         bound = self.bound(number)
-        return self.searches.search(f"{_METRIC} > {bound}", order_by=_ORDER).page(self.places[bound][0])
+        return self.searches.search(of_metric(bound), order_by=ORDER).page(self.places[bound][0])
 
     def raw_newest(self, _number: int) -> list[Any]:
         """Ask for the newest runs in SQL."""
@@ -84,6 +84,11 @@ class Asked:
             "metric": (self.of_metric, self.raw_of_metric),
             "later": (self.later, self.raw_later),
         }
+
+
+def of_metric(bound: float) -> str:
+    """Return the search for the runs whose metric is above a bound."""
+    return f"{_METRIC} > {bound}"
 
 
 def role(question: str, size: int, sizes: Sequence[int]) -> str:
@@ -150,7 +155,7 @@ def asked_of(database: Database, raw: floors.RawSearch) -> Asked:
     places: dict[float, tuple[str | None, tuple[Any, ...]]] = {}
     for number in range(_BOUNDS):
         bound = round(0.5 + number / 100, 2)
-        search = searches.search(f"{_METRIC} > {bound}", order_by=_ORDER)
+        search = searches.search(of_metric(bound), order_by=ORDER)
         page = search.page()
         for _ in range(NUMBER - 2):
             page = search.page(page.next_cursor)
@@ -162,9 +167,10 @@ def asked_of(database: Database, raw: floors.RawSearch) -> Asked:
 def check(asked: Asked) -> None:
     """Refuse to measure answers to different questions."""
     for question, (ours, floor) in asked.pairs().items():
-        mine, theirs = [(one.id, one.metrics) for one in ours(1).items], floor(1)
+        mine = [(one.id, one.deployment, one.version, one.metrics) for one in ours(1).items]
+        theirs = floor(1)
         assert len(mine) == 50, f"{question}: a page of {len(mine)}"
-        assert [_plain(*one) for one in mine] == [_plain(*one) for one in theirs], question
+        assert [_plain(one) for one in mine] == [_plain(one) for one in theirs], question
 
 
 def per_question(ask: Callable[[int], object], numbers: Iterator[int]) -> float:
@@ -175,9 +181,10 @@ def per_question(ask: Callable[[int], object], numbers: Iterator[int]) -> float:
     return (perf_counter() - began) / QUESTIONS * 1000
 
 
-def _plain(run_id: UUID, metrics: Mapping[str, float | None]) -> tuple[UUID, dict[str, float | None]]:
+def _plain(one: tuple[UUID, str, int | None, Mapping[str, float | None]]) -> tuple[Any, ...]:
     """Return the metrics with NaN as the database has it."""
-    return run_id, {name: None if value is None or math.isnan(value) else value for name, value in metrics.items()}
+    *facts, metrics = one
+    return *facts, {name: None if value is None or math.isnan(value) else value for name, value in metrics.items()}
 
 
 def works(sizes: Sequence[int] = SIZES) -> dict[str, Work]:

@@ -43,9 +43,12 @@ class RawSearch:
         """Close the connection."""
         self.connection.close()
 
-    def page(self, query: str, values: Sequence[Any] = ()) -> list[tuple[UUID, dict[str, float | None]]]:
-        """Return (run id, metrics) of the runs that a query gives, in its order."""
-        ids = [row[0] for row in self._rows(query, values)]
+    def page(
+        self, query: str, values: Sequence[Any] = ()
+    ) -> list[tuple[UUID, str, int | None, dict[str, float | None]]]:
+        """Return (run id, deployment, number of its version, metrics) of the runs that a query gives, in its order."""
+        rows = self._rows(query, values)
+        ids = [row[0] for row in rows]
         metrics: dict[Any, dict[str, float | None]] = {run_id: {} for run_id in ids}
         if self._is_sqlite:
             marks = ", ".join("?" * len(ids))
@@ -54,7 +57,7 @@ class RawSearch:
             found = self._rows("SELECT run_id, name, value FROM metric WHERE run_id = ANY(?)", [ids])
         for run_id, name, value in found:
             metrics[run_id][name] = value
-        return [(UUID(str(run_id)), metrics[run_id]) for run_id in ids]
+        return [(UUID(str(row[0])), row[-2], row[-1], metrics[row[0]]) for row in rows]
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
         if self._is_sqlite:

@@ -86,6 +86,8 @@ def test_nothing_asked_for_is_every_work_with_its_own_rounds():
         "append_bytes",
         "search_sqlite",
         "search_postgres",
+        "rest_sqlite",
+        "rest_postgres",
         "metric_points",
         "metric_log",
         "metric_log_cost",

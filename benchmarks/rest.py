@@ -1,0 +1,247 @@
+"""The searches of `search`, asked of a server: how long the slowest of 16 clients wait, beside a client that is alone.
+
+The server is a process of its own; the clients are threads of this one, each with a connection that stays open, and ask
+one question after the other. A server with one processor for its Python makes 16 clients wait 16 times as long as one,
+when it is fair to all and wastes nothing; what is above that is waste, or unfair.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.client import HTTPConnection
+from itertools import count
+from pathlib import Path
+from statistics import median
+from time import monotonic, perf_counter
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from freshline.runs.migrate import ensure_schema
+from freshline.storage.database import Database
+from freshline.storage.ids import show_run_id
+
+from . import search
+from .comparisons import Comparison, Kind
+from .floors.search import RawSearch
+from .harness import OURS, Setting, Subject, Subjects, Work
+from .servers import durable_postgres
+
+SIZE = 100_000
+"""Stored runs."""
+CLIENTS = 16
+QUESTIONS = 25
+"""Of each client, in a round of each question; the client alone asks four times as many."""
+MOST_S = 60.0
+"""No client asks any more when a round takes as long."""
+
+_TARGET = 20.0
+_START_S = 60.0
+_PATH = "/api/v1/runs"
+
+
+class Client:
+    """Asks a server through one connection, which stays open until it is closed."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=MOST_S)
+
+    def open(self) -> None:
+        """Connect, which is not measured: a server closes connections that are idle for seconds."""
+        self._connection.connect()
+
+    def ask(self, path: str) -> bytes:
+        """Return the answer; anything but 200 is an error."""
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        body = response.read()
+        assert response.status == 200, f"{path}: {response.status} {body[:200]!r}"
+        return body
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+class Clients:
+    """So many clients of one server."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self._clients = [Client(url) for _ in range(number)]
+        self._threads = ThreadPoolExecutor(number, thread_name_prefix="client")
+
+    def durations_ms(self, paths: Sequence[str], questions: int) -> list[float]:
+        """Have each client ask so many questions; return how long every one took."""
+        for client in self._clients:
+            client.open()
+        until = monotonic() + MOST_S
+        asked = [
+            self._threads.submit(
+                _durations_ms, client, paths[at % len(paths) :] + paths[: at % len(paths)], questions, until
+            )
+            for at, client in enumerate(self._clients)
+        ]
+        try:
+            return [one for taken in asked for one in taken.result()]
+        finally:
+            for client in self._clients:
+                client.close()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown()
+
+
+@contextmanager
+def prepare(dialect: str, size: int, setting: Setting) -> Iterator[Subjects]:
+    """Fill a store, start a server of it, and compare its answers with those without it."""
+    with ExitStack() as exits:
+        server = exits.enter_context(durable_postgres()) if dialect == "postgres" else None
+        path = str(setting.directory / "searched.db")
+        address = f"sqlite:///{path}" if server is None else server.make_database("searched")
+        database = Database(address)
+        exits.callback(database.dispose)
+        ensure_schema(database)
+        search.fill(database, size)
+        setting.tell(f"rest_{dialect}: {size:,} runs stored")
+        raw = RawSearch(database.dialect, path if server is None else server.conninfo("searched"))
+        exits.callback(raw.close)
+        asked = search.asked_of(database, raw)
+        url = exits.enter_context(serving(address, setting.directory))
+        many, alone = Clients(url, CLIENTS), Clients(url, 1)
+        exits.callback(many.close)
+        exits.callback(alone.close)
+        subjects: dict[str, Subject] = {}
+        for question, paths in paths_of(asked).items():
+            ours, _ = asked.pairs()[question]
+            check(url, paths, [[show_run_id(one.id) for one in ours(number).items] for number in range(len(paths))])
+            subjects[role(question)] = Subject(
+                f"99 of 100 answers to {CLIENTS} clients, {question}, {size:,} runs stored",
+                partial(slowest_ms, many, paths),
+                None,
+            )
+            subjects[alone_of(question)] = Subject(
+                f"half of the answers to one client, {question}", partial(usual_ms, alone, paths), None
+            )
+            subjects[query_of(question)] = Subject(
+                f"runs.search without a server, {question}", partial(search.per_question, ours, count()), None
+            )
+        yield subjects
+
+
+def paths_of(asked: search.Asked) -> dict[str, list[str]]:
+    """Return what is asked of the server: the same as without it."""
+    found: dict[str, list[str]] = {"newest": [_PATH], "metric": [], "later": []}
+    for bound, (cursor, _) in asked.places.items():
+        first = {"query": search.of_metric(bound), "order_by": search.ORDER}
+        found["metric"].append(f"{_PATH}?{urlencode(first)}")
+        found["later"].append(f"{_PATH}?{urlencode({**first, 'cursor': cursor})}")
+    return found
+
+
+def check(url: str, paths: Sequence[str], expected: Sequence[Sequence[str]]) -> None:
+    """Refuse to measure answers to different questions."""
+    client = Client(url)
+    try:
+        for path, ids in zip(paths, expected, strict=True):
+            given = [one["id"] for one in json.loads(client.ask(path))["items"]]
+            assert given == ids, path
+    finally:
+        client.close()
+
+
+def slowest_ms(clients: Clients, paths: Sequence[str]) -> float:
+    """Return the time within which 99 of 100 answers come."""
+    taken = sorted(clients.durations_ms(paths, QUESTIONS))
+    return taken[min(len(taken) - 1, len(taken) * 99 // 100)]
+
+
+def usual_ms(clients: Clients, paths: Sequence[str]) -> float:
+    """Return the time within which half of the answers come."""
+    return median(clients.durations_ms(paths, 4 * QUESTIONS))
+
+
+@contextmanager
+def serving(database_url: str, directory: Path) -> Iterator[str]:
+    """Run `freshline serve` as a process; yield its address."""
+    command = [sys.executable, "-c", "from freshline.runs.cli import main; main()", "serve", "--port", "0"]
+    log = (directory / "server.log").open("w+b")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FRESHLINE_", "PREFECT_"))}
+    settings = {"FRESHLINE_HOME": str(directory / "home"), "FRESHLINE_DATABASE_URL": database_url}
+    process = subprocess.Popen(command, stdout=log, stderr=log, env=environment | settings)
+    try:
+        yield _address(process, directory / "server.log")
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def role(question: str) -> str:
+    """Return the role of 16 clients with a question."""
+    return OURS if question == "newest" else question
+
+
+def alone_of(question: str) -> str:
+    """Return the role of a client that is alone."""
+    return f"{question} alone"
+
+
+def query_of(question: str) -> str:
+    """Return the role of a question without a server."""
+    return f"{question} without a server"
+
+
+def works(size: int = SIZE) -> Mapping[str, Work]:
+    """Return the works, by name."""
+    questions = ("newest", "metric", "later")
+    comparisons = [Comparison(Kind.RATIO, role(one), alone_of(one), target=_TARGET) for one in questions]
+    comparisons += [Comparison(Kind.RATIO, alone_of(one), query_of(one)) for one in questions]
+    return {
+        f"rest_{dialect}": Work(
+            name=f"rest_{dialect}",
+            what=f"a page of 50 runs with ten metrics each, out of {size:,}, asked of a server by {CLIENTS} clients",
+            unit="ms",
+            higher_is_better=False,
+            prepare=partial(prepare, dialect, size),
+            comparisons=comparisons,
+        )
+        for dialect in ("sqlite", "postgres")
+    }
+
+
+def _durations_ms(client: Client, paths: Sequence[str], questions: int, until: float) -> list[float]:
+    taken = []
+    for number in range(questions):
+        began = perf_counter()
+        if monotonic() > until:
+            break
+        client.ask(paths[number % len(paths)])
+        taken.append((perf_counter() - began) * 1000)
+    return taken
+
+
+def _address(process: "subprocess.Popen[Any]", log: Path) -> str:
+    """Wait until the server says where it is."""
+    until = monotonic() + _START_S
+    while monotonic() < until:
+        said = log.read_text(errors="replace")
+        for line in said.splitlines():
+            if line.startswith("API: "):
+                return line.removeprefix("API: ").removesuffix("/api/v1").strip()
+        try:
+            code = process.wait(timeout=0.05)
+        except subprocess.TimeoutExpired:
+            continue
+        raise RuntimeError(f"the server ended with code {code}: {said[-2000:]}")
+    raise RuntimeError(f"the server did not say within {_START_S:g} s where it is: {said[-2000:]}")
