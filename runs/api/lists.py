@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Query
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from ...lineage import references
 from ...storage.errors import InvalidInput
@@ -33,7 +33,14 @@ def _only_text(value: Any) -> Any:
     raise ValueError("give a time with its zone, such as 2026-01-31T12:00:00Z")
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_only_text)]
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("give a time whose year in UTC is from 1 to 9999") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_only_text), AfterValidator(_in_utc)]
 
 Searched = Annotated[
     str | None,
@@ -172,4 +179,4 @@ def _quoted(text: str) -> str:
 
 
 def _shown(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -147,6 +147,8 @@ def test_filters_narrow_the_search(story, params, count):
         ({"limit": 0}, "greater than or equal to 1"),
         ({"after": "0"}, "zone"),
         ({"after": "2026-01-05T12:00:00"}, "zone"),
+        ({"before": "0001-01-01T00:00:00+01:00"}, "year"),
+        ({"after": "9999-12-31T23:59:59-01:00"}, "year"),
         ({"cursor": "x"}, "cursor"),
         ({"querry": "x"}, "did you mean 'query'?"),
     ],
