@@ -1,16 +1,18 @@
 """Whatever people write stays what it is on every surface: a statement, a pattern, markup or a path that does nothing.
 
-The page has tests of its own in a browser, and so have the pages in Prefect.
+The page in a browser is looked at in `ui/test_written_on_the_page.py`.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pytest
 import sqlalchemy as sa
 
+from freshline.lineage.listing import as_html
 from freshline.runs import interface
 from freshline.runs.api.access import Access
 from freshline.runs.api.app import create_app
@@ -193,6 +195,48 @@ def test_pages_in_prefect_have_one_row_for_each_name(written):
         columns = {len(re.split(r"(?<!\\)\|", row.replace("\\\\", ""))) for row in rows}
         assert len(columns) == 1, columns
         assert not re.search(r"<\w|(?<!\\)\]\(|(?<!\\)`", text)
+
+
+def test_views_have_every_text_as_it_was_written(written):
+    ids = {show_run_id(run.id): text for text, run in written.runs.items()}
+    with written.world.database.read() as connection:
+        asked = "SELECT run_id, actor, error_message, tags, metadata FROM v_runs"
+        found = {row.run_id: row for row in connection.execute(sa.text(asked))}
+        metrics = connection.execute(sa.text("SELECT name, value, unit FROM v_metrics")).all()
+    for run_id, text in ids.items():
+        row = found[run_id]
+        # What a client of SQLite gets is the text of the JSON.
+        tags, metadata = (json.loads(one) if isinstance(one, str) else one for one in (row.tags, row.metadata))
+        assert (row.actor, row.error_message, tags, metadata) == (text, text, [text], {text: [text]})
+    assert sorted(metrics) == sorted((name, 1.0, name) for name in corpora.NAMES)
+
+
+# Notebooks.
+
+TAGS = frozenset({"div", "table", "caption", "thead", "tbody", "tr", "th", "td"})
+
+
+def test_notebook_shows_every_text_as_text_that_turns_nothing_around(written, monkeypatch):
+    monkeypatch.setattr(interface, "shared_freshline", lambda: written.freshline)
+    monkeypatch.setattr(interface, "opened_already", lambda: written.freshline)
+    for text, run in written.runs.items():
+        for shown in (interface.get(run.id), interface.report(run.id), interface.compare(run.id, written.completed.id)):
+            assert as_html(text) in as_text(shown._repr_html_()), (type(shown), text)
+        as_text(interface.explain(run.id)._repr_html_())
+        said = interface.search("actor = '" + text.replace("'", "''") + "'")
+        assert show_run_id(run.id) in as_text(said._repr_html_())
+    of_all = as_text(interface.search("status = completed")._repr_html_())
+    for name in corpora.NAMES:
+        assert as_html(name.replace("_", " ")) in of_all
+
+
+def as_text(html: str) -> str:
+    """The HTML, which has to be well formed, of our own elements alone, and of characters that can be seen."""
+    root = ElementTree.fromstring(html)
+    assert {one.tag for one in root.iter()} <= TAGS
+    assert not any(one.attrib.keys() - {"colspan"} for one in root.iter())
+    assert SHOWN_CONTROLS.search(html) is None
+    return html
 
 
 # The command line.
