@@ -1,6 +1,7 @@
 // Builds the page's nodes. Text becomes text nodes and nothing else: no value is ever parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
+const UNSEEN = /(?![\t\n\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 
 /** Return an element: `h("a.link", {href, onclick, "aria-label": …}, child, …)`; children are nodes, text or lists. */
 export function h(tag, attributes = {}, ...children) {
@@ -30,6 +31,14 @@ export function safeAddress(address) {
   }
 }
 
+/** Return the text with what hides it or turns its neighbours around written out, as on the terminal: `\u202e`. */
+function literal(text) {
+  return text.replaceAll("\r\n", "\n").replace(UNSEEN, (one) => {
+    const code = one.codePointAt(0).toString(16);
+    return code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`;
+  });
+}
+
 function filled(element, classes, attributes, children) {
   element.classList.add(...classes);
   for (const [name, value] of Object.entries(attributes)) set(element, name, value);
@@ -47,12 +56,13 @@ function set(element, name, value) {
   else if (name === "href" && element instanceof HTMLElement) {
     const address = safeAddress(value);
     if (address !== null) element.setAttribute("href", address);
-  } else element.setAttribute(name, value === true ? "" : String(value));
+  } else if (name === "title" || name === "aria-label") element.setAttribute(name, literal(String(value)));
+  else element.setAttribute(name, value === true ? "" : String(value));
 }
 
 function nodes(children) {
   return children
     .flat(Infinity)
     .filter((child) => child !== null && child !== undefined && child !== false)
-    .map((child) => (child instanceof Node ? child : document.createTextNode(String(child))));
+    .map((child) => (child instanceof Node ? child : document.createTextNode(literal(String(child)))));
 }

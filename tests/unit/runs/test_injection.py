@@ -18,6 +18,7 @@ from freshline.runs.api.access import Access
 from freshline.runs.api.app import create_app
 from freshline.runs.cli import cli
 from freshline.runs.composition import Freshline
+from freshline.runs.models import Run
 from freshline.runs.run_artifacts import RunArtifacts
 from freshline.runs.searching.searches import Searches
 from freshline.storage.artifacts import ArtifactRecord
@@ -29,7 +30,7 @@ from tests.asking import TOKEN, Asking
 from tests.databases import new_database_url
 from tests.unit.runs.conftest import World, make_world
 
-SHOWN_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+SHOWN_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 """What a terminal would do instead of show, but for the end of a line."""
 
 
@@ -41,7 +42,7 @@ class Written:
         self.freshline = Freshline(settings, world.database, world.objects)
         self.app = create_app(self.freshline, access=Access(token=TOKEN))
         self.runs = {text: self._failed(text) for text in corpora.ALL}
-        self.completed = self._completed()
+        self.completed = complete_with_names(world)
 
     def _failed(self, text: str):
         asked = self.world.service.submit("refresh/prices", tags=[text], metadata={text: [text]}, actor=text)
@@ -49,22 +50,24 @@ class Written:
         self.world.port.fail(asked.id, claim.run.fence, ValueError(text), f"Traceback\n{text}", will_retry=False)
         return self.world.service.get(asked.id)
 
-    def _completed(self):
-        asked = self.world.service.submit("refresh/calendar")
-        claim = self.world.start(asked)
-        file = save_file(self.world.objects, b"x")
-        result = self.world.result(
-            claim=claim,
-            metrics=dict.fromkeys(corpora.NAMES, 1.0),
-            conventions={name: {"unit": name} for name in corpora.NAMES},
-        )
-        result.artifacts[:] = [ArtifactRecord.of_file(name, file) for name in corpora.NAMES]
-        self.world.port.complete(asked.id, claim.run.fence, result)
-        return self.world.service.get(asked.id)
-
     def count(self) -> int:
         with self.world.database.read() as connection:
             return connection.execute(sa.text("SELECT count(*) FROM run")).scalar_one()
+
+
+def complete_with_names(world: World) -> Run:
+    """A run whose metrics, units and artifacts are named after all that may be a name."""
+    asked = world.service.submit("refresh/calendar")
+    claim = world.start(asked)
+    file = save_file(world.objects, b"x")
+    result = world.result(
+        claim=claim,
+        metrics=dict.fromkeys(corpora.NAMES, 1.0),
+        conventions={name: {"unit": name} for name in corpora.NAMES},
+    )
+    result.artifacts[:] = [ArtifactRecord.of_file(name, file) for name in corpora.NAMES]
+    world.port.complete(asked.id, claim.run.fence, result)
+    return world.service.get(asked.id)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
