@@ -4,24 +4,31 @@ Each secret is a word that stands nowhere else. What is looked at is everything 
 works, and while its database or its object store is away.
 """
 
+import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
 from freshline.runs import composition, interface
 from freshline.runs.api.app import create_app
+from freshline.runs.author_events import AuthorEvent
 from freshline.runs.cli import cli
 from freshline.runs.composition import Freshline, open_objects
+from freshline.runs.live.sse import project_stream
+from freshline.runs.remote.client import HttpPort
 from freshline.runs.request import HIDDEN
+from freshline.runs.result import Result
 from freshline.runs.run_artifacts import RunArtifacts
 from freshline.storage.database import Database
 from freshline.storage.errors import FreshlineError
-from freshline.storage.ids import show_run_id
+from freshline.storage.ids import new_id, show_run_id
 from freshline.storage.settings import load_settings
 from tests.asking import Asking
+from tests.contracts.servers import serving_store
 from tests.databases import new_database_url
 from tests.unit.runs.conftest import World, make_world
 from tests.unit.runs.test_secrets import with_secret
@@ -33,7 +40,9 @@ SECRETS = {
     "option": "canary-of-the-driver",
     "token": "canary-of-the-api-with-enough-letters",
     "parameter": "canary-of-a-parameter",
+    "run_token": "fr1_",
 }
+"""All of them but the last one, with which every token of a run begins."""
 ENVIRONMENT = {
     "FRESHLINE_S3_ACCESS_KEY_ID": "an-access-key",
     "FRESHLINE_S3_SECRET_ACCESS_KEY": SECRETS["s3_secret"],
@@ -65,9 +74,7 @@ def world(request, tmp_path_factory) -> Iterator[World]:
         for key in ("refresh/prices", "refresh/momentum", "backtest/book"):
             made.run_through(key)
         with_secret(made)
-        deployment = made.graph.declared["refresh/prices"].prefect_deployment_id
-        claim = made.claim(made.gateway.click(deployment, {"token": SECRETS["parameter"]}).id)
-        made.port.fail(claim.run.id, claim.run.fence, ValueError("no"), "Traceback", will_retry=False)
+        fail(made)
         yield made
         made.database.dispose()
 
@@ -87,8 +94,8 @@ def everything(asking: Asking, run_id: str, artifact_id: str) -> Iterator[str]:
         "run_id": run_id, "artifact_id": artifact_id, "kind": "refresh", "resource": "prices", "which": "v1"
     }  # fmt: skip
     for path, methods in create_document(asking).items():
-        if path.endswith("/stream"):
-            continue
+        if path == "/api/v1/stream":
+            continue  # it does not end
         known = path.removeprefix("/api/v1").format_map(Known(named)) if path.startswith("/api") else f"/{path}"
         unknown = path.removeprefix("/api/v1").format_map(Known({})) if path.startswith("/api") else f"/{path}/no"
         questions = [("GET", known), ("GET", unknown)] if "get" in methods else [("PATCH", known)]
@@ -103,6 +110,9 @@ def everything(asking: Asking, run_id: str, artifact_id: str) -> Iterator[str]:
         ("/no", 1),
     ):
         yield asking.request("POST", path, json=body).text
+    for token in (SECRETS["token"], SECRETS["token"][:-1]):
+        answer = asking.request("POST", "/session", json={"token": token})
+        yield f"{answer.status_code} {dict(answer.headers)} {answer.text}"
     for authorization in ("Bearer wrong", "Basic d3Jvbmc=", ""):
         yield asking.request("POST", "/runs", json={}, headers={"Authorization": authorization}).text
     yield asking.request("GET", "/runs", headers={"Host": "evil.example"}).text
@@ -130,6 +140,73 @@ def test_server_that_works_says_no_secret(world, log, capfd):
     assert any(f'"token":"{HIDDEN}"' in one.replace(": ", ":") for one in said), "the run was never shown"
     assert sum(" 200 " in one for one in said) > 15
     assert found_in(*said, log.text, *capfd.readouterr()) == set()
+
+
+def test_stream_of_the_project_says_no_secret(world, log, capfd):
+    live = create_app(Freshline(load_settings(), world.database, world.objects)).state.live
+
+    async def listen() -> bytes:
+        said, stream = b"", project_stream(live)
+        async with asyncio.timeout(30):
+            async for part in stream:
+                said += part
+                if b"event: resync" in part:
+                    await asyncio.to_thread(fail, world)
+                if b"event: run\n" in part:
+                    break
+        await stream.aclose()
+        return said
+
+    said = asyncio.run(listen())
+    live.close()
+    assert b"refresh/prices" in said
+    assert found_in(said.decode(), log.text, *capfd.readouterr()) == set()
+
+
+def test_worker_without_the_database_and_its_server_say_no_secret(world, log, capfd, tmp_path):
+    with serving_store(Freshline(load_settings(), world.database, world.objects)) as url:
+        port = HttpPort(url, SECRETS["token"], world.objects, world.gateway, home=tmp_path, again_for_s=0.0)
+        stranger = HttpPort(url, "a-token-of-somebody-else", world.objects, world.gateway, again_for_s=0.0)
+        claim = port.claim(world.gateway.begin(click(world)))
+        run_id, fence = claim.run.id, claim.run.fence
+        terms = port.lease_terms(run_id, fence)
+        assert found_in(terms.connect) == {"run_token"}
+        said = [port, stranger, claim, terms, *terms.command()]
+        port.record(run_id, fence, [AuthorEvent(name="begun")])
+        for refused in (
+            lambda: port.heartbeat(run_id, fence + 1),
+            lambda: port.record(new_id(), fence),
+            lambda: port.complete(run_id, fence, Result(metrics={"a\0": 1.0})),
+            lambda: stranger.heartbeat(run_id, fence),
+        ):
+            said.append(refusal_of(refused))
+        port.fail(run_id, fence, ValueError("no"), "Traceback", will_retry=False)
+        world.gateway.end(claim.run.flow_run_id)
+    said.append(refusal_of(lambda: port.newest_checkpoint(run_id)))
+    for opened in (port, stranger):
+        opened.close()
+    said += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    assert found_in(*said, log.text, *capfd.readouterr()) == set()
+
+
+def click(world: World) -> UUID:
+    """The flow run of a click on `refresh/prices`, to whose flow a secret is given."""
+    deployment = world.graph.declared["refresh/prices"].prefect_deployment_id
+    return world.gateway.click(deployment, {"token": SECRETS["parameter"]}).id
+
+
+def fail(world: World) -> None:
+    """A run whose flow was given a secret, and that failed."""
+    claim = world.claim(click(world))
+    world.port.fail(claim.run.id, claim.run.fence, ValueError("no"), "Traceback", will_retry=False)
+    world.gateway.end(claim.run.flow_run_id)
+
+
+def refusal_of(act: Callable[[], object]) -> str:
+    """What an act says that must be refused."""
+    with pytest.raises(FreshlineError) as refused:
+        act()
+    return f"{refused.value} {refused.value!r} {refused.value.__dict__}"
 
 
 def test_server_whose_database_is_away_says_no_secret(world, log, capfd):
