@@ -7,16 +7,21 @@ UV := $(BIN)/uv
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-all check docs screenshots bench system clean install lock format
+.PHONY: demo test test-all compiled check docs screenshots bench system clean install lock format
 
 demo: install
 	$(BIN)/freshline demo
 
-test: install
+test: install compiled
 	$(PYTEST)
 
-test-all: install
+test-all: install compiled
 	$(PYTEST) -m "slow or not slow"
+
+# Tests start hundreds of programs that import the package. It is compiled once, also where PYTHONDONTWRITEBYTECODE
+# says that importing keeps nothing.
+compiled: install
+	@$(BIN)/python -m compileall -q storage lineage deployments runs flows
 
 check: install
 	$(BIN)/ruff format --check .
