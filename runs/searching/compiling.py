@@ -173,10 +173,9 @@ class Compiler:
         return without_index(column)
 
     def _is_missing(self, found: Field) -> Clause:
-        if found.name == "version":
-            return RUN.c.version_id.is_(None)
+        column: sa.ColumnElement[Any] = RUN.c.version_id if found.name == "version" else found.column
         # A run without its deployment there is not; their table is not among those that are read.
-        return sa.false() if found.beside is not None else found.column.is_(None)
+        return sa.false() if found.beside is not None and found.name != "version" else column.is_(None)
 
     def _metric(self, metric: str, comparison: Comparison) -> Clause:
         operator = comparison.operator
