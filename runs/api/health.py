@@ -3,6 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from pydantic import Field
 
@@ -12,6 +13,9 @@ from .documents import Document
 from .policies import Routes, public
 
 routes = Routes(tags=["monitoring"])
+
+_THREADS = CapacityLimiter(4)
+"""Of its own: those of the other routes may all wait for a database that hangs."""
 
 
 class Overall(StrEnum):
@@ -45,13 +49,13 @@ class HealthDocument(Document):
     responses={503: {"model": HealthDocument, "description": "Something that is needed does not answer."}},
 )
 @public
-def get_health(request: Request, response: Response, may_read: MayRead) -> HealthDocument:
+async def get_health(request: Request, response: Response, may_read: MayRead) -> HealthDocument:
     """Ask the database, the object store, Prefect and when a reconciler last came through; 503 if one of them fails.
 
     Answers within a few seconds, whatever hangs. Who may not read gets the statuses alone.
     """
     check: HealthCheck = request.app.state.health
-    found = check.look()
+    found = await to_thread.run_sync(check.look, limiter=_THREADS)
     if not found.is_ok:
         response.status_code = 503
     return HealthDocument(

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,7 +22,7 @@ from freshline.runs.composition import Freshline
 from freshline.runs.health import Condition, Finding, HealthCheck, questions_of
 from freshline.storage.errors import StoreUnavailable
 from freshline.storage.settings import Settings
-from tests.asking import TOKEN, Asking
+from tests.asking import ADDRESS, TOKEN, Asking
 from tests.unit.runs.conftest import World
 
 
@@ -186,6 +187,19 @@ def test_health_is_503_until_all_parts_answer(world: World, app: FastAPI, api: A
         ("database", "object_store", "prefect", "reconciler"), "ok"
     )
     assert found["at"].endswith("Z")
+
+
+def test_health_answers_while_all_threads_wait_for_the_database(app: FastAPI) -> None:
+    app.state.health = HealthCheck({"database": lambda: Finding(Condition.DOWN, "no answer")})
+
+    async def ask() -> int:
+        threads = to_thread.current_default_thread_limiter()
+        for _ in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(object())
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ADDRESS) as client:
+            return (await asyncio.wait_for(client.get("/health"), 10)).status_code
+
+    assert asyncio.run(ask()) == 503
 
 
 def test_health_says_more_than_statuses_only_to_those_who_may_read(world: World, tmp_path: Any) -> None:
