@@ -43,7 +43,8 @@ class Listing(list[T]):
 
     def _repr_html_(self) -> str:
         shown = [[getattr(row, name) for name in self.columns] for row in self[:_SHOWN]]
-        return html_table(self.columns, shown, more=len(self) - len(shown))
+        heads = [name.replace("_", " ") for name in self.columns]
+        return html_table(heads, shown, more=len(self) - len(shown))
 
 
 def maker(of: type[T]) -> Callable[..., T]:
@@ -82,7 +83,7 @@ def as_html(text: str) -> str:
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "", more: int = 0) -> str:
     """Return an HTML table; what people wrote is text in it, never markup. `more` rows are said to be left out."""
-    head = "".join(f"<th>{as_html(name.replace('_', ' '))}</th>" for name in columns)
+    head = "".join(f"<th>{as_html(name)}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(f'<td>{as_html(_shown(value))}</td>' for value in row)}</tr>" for row in rows)
     rest = f'<tr><td colspan="{len(columns)}">{more:,} more</td></tr>' if more > 0 else ""
     title = f"<caption>{as_html(caption)}</caption>" if caption else ""
@@ -94,4 +95,6 @@ def _shown(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.12g}"  # -0.1 * 3 is -0.3 to whoever reads it
     return f"{value:%Y-%m-%d %H:%M:%S %Z}" if isinstance(value, datetime) else str(cell(value))

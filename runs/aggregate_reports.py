@@ -126,7 +126,8 @@ class Statistics:
         columns = ("group", "num_runs", "failure_rate", "p50_s", "p95_s", "p99_s")
         caption = f"Runs from {self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} UTC"
         shown = [[_brief(getattr(one, name)) for name in columns] for one in self.groups[:_SHOWN]]
-        return html_table(columns, shown, caption=caption, more=len(self.groups) - len(shown))
+        heads = [name.replace("_", " ") for name in columns]
+        return html_table(heads, shown, caption=caption, more=len(self.groups) - len(shown))
 
 
 def _brief(value: Any) -> Any:

@@ -115,7 +115,7 @@ def html_of(runs: Sequence[FoundRun], caption: str, *, has_more: bool) -> str:
         for found in runs
     ]
     said = f"{caption}; the first {len(runs)}" if has_more else caption
-    return html_table(("run", "deployment", "status", "created_at", "duration_s", *names), rows, caption=said)
+    return html_table(("run", "deployment", "status", "created at", "duration s", *names), rows, caption=said)
 
 
 def _row(found: FoundRun) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def test_tables_have_a_column_for_each_status_and_counter(made: Made) -> None:
     assert list(days.columns[:3]) == ["group", "day", "num_runs"]
     assert len(days) == 2
     assert "<td>refresh/prices</td>" in found._repr_html_()
+    assert "<th>failure rate</th>" in found._repr_html_()
 
 
 def test_store_without_runs_has_no_groups(made: Made) -> None:

@@ -187,6 +187,14 @@ def test_notebook_shows_what_people_wrote_as_text(store):
     assert f"run-{run.id}" in shown
 
 
+def test_notebook_shows_metrics_by_their_names_and_in_the_digits_that_people_read(store):
+    store.write(some_runs(1, metrics={"max_drawdown": -0.1 * 3}))
+    shown = store.searches.search()._repr_html_()
+    assert "<th>created at</th>" in shown
+    assert "<th>max_drawdown</th>" in shown
+    assert "<td>-0.3</td>" in shown
+
+
 def test_metric_named_like_a_field_is_asked_for_with_its_prefix(store):
     runs = some_runs(2, status="pending", ended_at=None, stop_reason=None, duration_ns=None)
     runs[0].metrics, runs[1].metrics = {"attempt": 7.0, "a.b": 1.0}, {}
