@@ -1,10 +1,11 @@
 """Nothing decided on a date may depend on a later row: all rows after it are replaced by random numbers, and what was
 decided must stay equal to the last byte.
 
-Every rebalance date is checked. Features, predictions and long-short weights of a date need a window of prices around
-it, which ends well after the date. The optimiser's path is checked step by step: when each choice stays equal given the
-weights before it, the whole path does. Refitting every model once per rebalance date takes minutes and is marked
-slow; the normal run does it around every refit.
+Features, predictions and long-short weights of a date need a window of prices around it, which ends well after the
+date. The optimiser's path is checked step by step: when each choice stays equal given the weights before it, the whole
+path does. Every rebalance date is checked, and every model refitted on each of them, in the tests marked slow, which
+take minutes. The normal run takes one date in five, so that each month of the year has its turn again and again, and
+refits around every refit: what decides is the same code on all of them.
 """
 
 from collections.abc import Iterable
@@ -25,6 +26,9 @@ from tests.unit.flows.made import same_bytes, scrambled_after
 
 _BEFORE, _AFTER = 330, 70
 """Rows of prices around a date: enough for the longest look back (252 + 63), and for three months after it."""
+
+in_steps = pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+"""One rebalance date in five; each of them."""
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +69,14 @@ def check_models(dates: Iterable[pd.Timestamp], trained: alpha.Trained, prices: 
         assert in_force(again.bundle, date).digest() == in_force(trained.bundle, date).digest(), date
 
 
-def test_signal_features_and_long_short_of_every_rebalance_date_ignore_what_follows(
-    rebalance_dates, real_momentum, real_prices
+@in_steps
+def test_signal_features_and_long_short_of_rebalance_dates_ignore_what_follows(
+    step, rebalance_dates, real_momentum, real_prices
 ):
     features = build_features(real_momentum, real_prices)
     weights = momentum_ls(real_momentum, real_prices)
 
-    for date in rebalance_dates:
+    for date in rebalance_dates[::step]:
         changed = around(real_prices, date)
         signal = momentum(changed)
         assert same_bytes(signal.loc[[date]], real_momentum.loc[[date]]), date
@@ -79,8 +84,9 @@ def test_signal_features_and_long_short_of_every_rebalance_date_ignore_what_foll
         assert same_bytes(momentum_ls(signal, changed).loc[[date]], weights.loc[[date]]), date
 
 
-def test_predictions_of_every_rebalance_date_ignore_what_follows(predicted, trained, real_prices):
-    for date in predicted.predictions.index:
+@in_steps
+def test_predictions_of_rebalance_dates_ignore_what_follows(step, predicted, trained, real_prices):
+    for date in predicted.predictions.index[::step]:
         changed = around(real_prices, date)
         models = in_force(trained.bundle, date)
 
@@ -120,7 +126,8 @@ def test_weights_of_every_rebalance_date_ignore_what_follows(predicted, real_pri
         previous, decided = choice.weights, date
 
 
-@pytest.mark.parametrize("date", ["1996-03-29", "2008-09-30", "2020-02-28"])
+# The path from the first row on, and one that begins in the middle; a later one takes longest and begins there as well.
+@pytest.mark.parametrize("date", ["1996-03-29", "2008-09-30", pytest.param("2020-02-28", marks=pytest.mark.slow)])
 def test_whole_chain_up_to_a_date_ignores_what_follows(date, trained, predicted, real_momentum, real_prices):
     stop = real_prices.index.get_loc(pd.Timestamp(date))
     start = stop - 900 if stop > 2000 else 0
