@@ -214,11 +214,17 @@ def test_views_have_every_text_as_it_was_written(written):
     assert sorted(metrics) == sorted((name, 1.0, name) for name in corpora.NAMES)
 
 
-# Notebooks.
+# Notebooks and the command line. They ask as REST does, which gives the same texts back from both databases (above), and
+# what they do with them happens after: the ordinary run looks at one.
+
+on_one_database = pytest.mark.parametrize(
+    "written", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True
+)
 
 TAGS = frozenset({"div", "table", "caption", "thead", "tbody", "tr", "th", "td"})
 
 
+@on_one_database
 def test_notebook_shows_every_text_as_text_that_turns_nothing_around(written, monkeypatch):
     monkeypatch.setattr(interface, "shared_freshline", lambda: written.freshline)
     monkeypatch.setattr(interface, "opened_already", lambda: written.freshline)
@@ -256,6 +262,7 @@ def call(written, monkeypatch, capsys):
     return called
 
 
+@on_one_database
 def test_terminal_is_told_nothing_that_it_would_obey(written, call):
     for text in (*corpora.SIGNS, *corpora.MARKUP):
         run_id = show_run_id(written.runs[text].id)
@@ -266,12 +273,14 @@ def test_terminal_is_told_nothing_that_it_would_obey(written, call):
         assert SHOWN_CONTROLS.search(call(*command)[1]) is None, command
 
 
+@on_one_database
 def test_markup_of_our_own_tables_is_shown_as_it_was_written(written, call):
     text = "[bold red]b[/] [/] [link=http://e]l[/link]"
     assert text in call("explain", show_run_id(written.runs[text].id))[1]
     assert text in call("show", show_run_id(written.completed.id))[1]
 
 
+@on_one_database
 def test_json_of_the_command_line_has_every_text_as_it_was_written(written, call):
     for text, run in written.runs.items():
         shown = json.loads(call("show", show_run_id(run.id), "--json")[1])
