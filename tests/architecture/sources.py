@@ -1,9 +1,9 @@
-"""The Python sources of the five folders, parsed: what the tests of the architecture read."""
+"""The Python sources of the five folders: what the tests of the architecture read."""
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,11 @@ class Source:
 
     name: str
     path: Path
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """What the file says. Parsed when it is asked for: each process that collects tests lists the sources."""
+        return ast.parse(self.path.read_text())
 
     @property
     def module(self) -> str:
@@ -42,7 +46,7 @@ def sources() -> tuple[Source, ...]:
     """Every Python file of the five folders."""
     found = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     assert found, f"no sources in {ROOT}"
-    return tuple(Source(str(path.relative_to(ROOT)), path, ast.parse(path.read_text())) for path in found)
+    return tuple(Source(str(path.relative_to(ROOT)), path) for path in found)
 
 
 def is_below(module: str, roots: tuple[str, ...]) -> bool:

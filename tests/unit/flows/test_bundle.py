@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.linear_model import Ridge
 
 from freshline.flows.bundle import TRUSTED_TYPES, Bundle, dump_bundle, load_bundle
@@ -26,6 +25,12 @@ def bundle(**changes) -> Bundle:
     return Bundle(**(said | changes))
 
 
+def dump(content: object, path: Path) -> None:
+    import skops.io  # takes seconds once many modules are imported, and every process imports this module to collect
+
+    skops.io.dump(content, path)
+
+
 class Unknown:
     """A type that nobody trusts."""
 
@@ -39,14 +44,14 @@ def test_load_bundle_not_a_skops_file_is_refused(tmp_path: Path):
 
 def test_load_bundle_untrusted_type_is_refused(tmp_path: Path):
     path = tmp_path / "models.skops"
-    skops.io.dump({"format": 1, "models": [Unknown()]}, path)
+    dump({"format": 1, "models": [Unknown()]}, path)
     with pytest.raises(InvalidInput, match="types that are not trusted"):
         load_bundle(path)
 
 
 def test_load_bundle_function_of_another_module_is_refused(tmp_path: Path):
     path = tmp_path / "models.skops"
-    skops.io.dump({"format": 1, "models": [subprocess.run]}, path)
+    dump({"format": 1, "models": [subprocess.run]}, path)
     with pytest.raises(InvalidInput, match="types that are not trusted"):
         load_bundle(path)
 
@@ -54,7 +59,7 @@ def test_load_bundle_function_of_another_module_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("content", [[1, 2], {"format": 2}, {"format": 1, "features": ["a"]}])
 def test_load_bundle_of_another_form_is_refused(tmp_path: Path, content):
     path = tmp_path / "models.skops"
-    skops.io.dump(content, path)
+    dump(content, path)
     with pytest.raises(InvalidInput, match="not a bundle of format 1"):
         load_bundle(path)
 
