@@ -15,7 +15,7 @@ import igraph
 BETWEEN_LAYERS = 0.3
 """Columns that are left free between two layers, for the edges."""
 BETWEEN_PARTS = 0.6
-"""Rows or columns that are left free between parts of the graph that do not hang together."""
+"""Rows that are left free between parts of the graph that do not hang together."""
 
 _COLUMN = 3.85
 """How many times as wide as a row is high a column is, as it is drawn."""
@@ -163,7 +163,7 @@ def _apart(wanted: Sequence[float], gap: float) -> list[float]:
 def _packed(num_nodes: int, parts: Iterable[_Part]) -> tuple[Position, ...]:
     """Set the parts side by side in rows, the highest first, so that all of it has about the shape of a screen."""
     ordered = sorted(parts, key=lambda part: (-part.height, -part.width, min(part.positions)))
-    area = sum((part.width + BETWEEN_PARTS) * (part.height + BETWEEN_PARTS) for part in ordered)
+    area = sum((part.width + BETWEEN_LAYERS) * (part.height + BETWEEN_PARTS) for part in ordered)
     wanted = max([sqrt(area * _ASPECT / _COLUMN), *(part.width for part in ordered)], default=0.0)
     placed: dict[int, Position] = {}
     left = top = below = 0.0
@@ -172,6 +172,6 @@ def _packed(num_nodes: int, parts: Iterable[_Part]) -> tuple[Position, ...]:
             left, top = 0.0, below
         for node, (x, y) in part.positions.items():
             placed[node] = Position(round(x + left, 2), round(y + top, 2))
-        left += part.width + BETWEEN_PARTS
+        left += part.width + BETWEEN_LAYERS  # so that it stands in the columns of those above it
         below = max(below, top + part.height + BETWEEN_PARTS)
     return tuple(placed[node] for node in range(num_nodes))
