@@ -10,6 +10,7 @@ import { INK, isHollow, trace } from "./graph_signs.js";
 const PULSE_MS = 1600;
 const MARGIN = 40;
 const ELLIPSIS_PX = 11;
+const TAG_PX = 360;
 
 /** Draws a model as a view shows it. `isCalm`: nothing moves. */
 export class Drawing {
@@ -162,10 +163,16 @@ export class Drawing {
     context.font = `11px ${this.font}`;
     context.textBaseline = "middle";
     context.fillStyle = this.#colours["--text"];
+    // An edge through a name cannot be read.
+    context.strokeStyle = this.#colours["--ground"];
+    context.lineWidth = 5;
+    context.lineJoin = "round";
     const room = (COLUMN - 24) * view.zoom - 2 * size - 8;
     for (const node of nodes) {
       const [x, y] = onScreen(node, view);
-      context.fillText(this.#label(context, node.name, room), x + shift + size + 5, y);
+      const label = this.#label(context, node.name, room);
+      context.strokeText(label, x + shift + size + 5, y);
+      context.fillText(label, x + shift + size + 5, y);
     }
   }
 
@@ -265,7 +272,8 @@ export class Drawing {
   #drawTag(context, node, view) {
     const [width] = this.#size;
     context.font = `600 12px ${this.font}`;
-    const room = context.measureText(node.key).width + 16;
+    const label = this.#label(context, node.key, Math.min(width - 24, TAG_PX));
+    const room = context.measureText(label).width + 16;
     const [middleX, middleY] = onScreen(node, view);
     const x = Math.min(Math.max(middleX - room / 2, 4), Math.max(width - room - 4, 4));
     const y = middleY < 40 ? middleY + 12 : middleY - 36;
@@ -275,7 +283,7 @@ export class Drawing {
     context.fill();
     context.fillStyle = this.#colours["--ground"];
     context.textBaseline = "middle";
-    context.fillText(node.key, x + 8, y + 11.5);
+    context.fillText(label, x + 8, y + 11.5);
   }
 
   /** Return as much of a text as there is room for. Measured once: room changes with every step of the zoom. */
