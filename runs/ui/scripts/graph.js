@@ -11,6 +11,7 @@ import { Panel } from "./graph_panel.js";
 import { extent, middle, nodeAt, onScreen } from "./graph_places.js";
 import { shape } from "./graph_signs.js";
 import { announce, showLive, showProblem } from "./notices.js";
+import { demoHint } from "./parts.js";
 import { rewrite } from "./router.js";
 import { follow } from "./stream.js";
 
@@ -434,6 +435,14 @@ function nothing() {
     "div.empty",
     {},
     h("h2", {}, "There are no deployments yet"),
-    h("p", {}, "Add a ", h("code", {}, "resource:"), " block to a deployment in prefect.yaml and run ", h("code", {}, "freshline deploy"), ", or look at an example with ", h("code", {}, "freshline demo"), "."),
+    h("p", {}, "They are shown here as soon as they are registered. In the directory of your prefect.yaml:"),
+    h(
+      "ol",
+      {},
+      h("li", {}, h("code", {}, "freshline init"), " adds a ", h("code", {}, "resource:"), " block to each deployment: what it makes, and what it reads."),
+      h("li", {}, h("code", {}, "freshline deploy"), " deploys them with Prefect and registers them."),
+      h("li", {}, "Run one: from here, from Prefect, or with ", h("code", {}, "freshline submit"), "."),
+    ),
+    demoHint(),
   );
 }

@@ -40,6 +40,11 @@ export function shown(value) {
   return text.length <= 80 ? h("span.mono", {}, text) : h("details", {}, h("summary.mono", {}, `${text.slice(0, 60)}…`), h("pre.text", {}, JSON.stringify(value, null, 2)));
 }
 
+/** Return what a newcomer without deployments of their own can do. */
+export function demoHint() {
+  return h("p", {}, "To look around first, ", h("code", {}, "freshline demo --keep"), " runs a whole chain and prints the address of its page.");
+}
+
 /** Return a button that copies text. */
 export function copying(text, what) {
   const button = h("button.plain.copy", { type: "button", "aria-label": `Copy ${what}`, title: `Copy ${what}` }, icon(COPY));

@@ -5,6 +5,7 @@ import { columnChooser } from "./columns.js";
 import { h, fill } from "./dom.js";
 import { FILTERS, filterQuery, filterRow } from "./filters.js";
 import { announce, notify, showLive, showProblem } from "./notices.js";
+import { demoHint } from "./parts.js";
 import { navigate, rewrite } from "./router.js";
 import { rowsWindow } from "./rows_window.js";
 import { ROW_HEIGHT, columnsOf, headRow, runRow } from "./runs_table.js";
@@ -164,8 +165,8 @@ export function mount(element, { query }) {
     }
     return h(
       "div.empty", {}, h("h2", {}, "There are no runs yet"),
-      h("p", {}, "Run a deployment from the ", h("a", { href: "/" }, "graph"), ", in Prefect, or with ", h("code", {}, "freshline submit refresh/prices"), ". ",
-        h("code", {}, "freshline demo"), " makes a whole chain to look at."),
+      h("p", {}, "Every run is listed here from the moment it is asked for: from the ", h("a", { href: "/" }, "graph"), ", from Prefect, by a schedule, or with ", h("code", {}, "freshline submit"), "."),
+      demoHint(),
     );
   }
 

@@ -129,6 +129,20 @@ def shown(browser: Any, store: tuple[str, Graph], session: Any) -> Iterator[Show
         yield Shown(seen.page, url, graph)
 
 
+def test_newcomer_is_told_what_to_do_and_sees_the_first_deployment_come(browser, tmp_path, sqlite_template):
+    with serving(tmp_path, sqlite_template, Graph) as (url, graph), watched(browser, url) as seen:
+        seen.go(f"/runs#token={TOKEN}")
+        seen.page.get_by_role("heading", name="There are no runs yet").wait_for()
+        seen.page.get_by_role("link", name="Graph", exact=True).click()
+        seen.page.get_by_role("heading", name="There are no deployments yet").wait_for()
+        assert seen.page.locator(".empty li code").all_inner_texts() == [
+            "freshline init", "resource:", "freshline deploy", "freshline submit"
+        ]  # fmt: skip
+        seen.page.locator("#live[data-state=live]").wait_for()
+        graph.register(declared("refresh/prices"))
+        seen.page.wait_for_selector(".graph-option", state="attached")
+
+
 def test_graph_is_drawn_listed_and_filtered(shown):
     shown.open()
     page = shown.page
