@@ -20,7 +20,8 @@ export function logPart(run, { ask }) {
   const list = h("ol.log", { "aria-label": "Events, newest first", reversed: true, tabindex: 0 });
   const earlier = h("button", { type: "button", hidden: true, onclick: loadEarlier }, "Earlier events");
   const count = h("span.soft");
-  const { element, body } = card("Events", { id: "events", more: count }, list, earlier);
+  const none = h("p.soft", { hidden: true }, "None is recorded.");
+  const { element, body } = card("Events", { id: "events", more: count }, none, list, earlier);
   const begin = Math.max(0, run.last_seq - AT_ONCE);
   let first = begin;
   let last = begin;
@@ -70,6 +71,7 @@ export function logPart(run, { ask }) {
   function mark() {
     earlier.hidden = first === 0;
     fill(count, `${last.toLocaleString("en")} event${last === 1 ? "" : "s"}`);
+    none.hidden = last > 0;
   }
 
   return { element, add, reload, ready, last: () => last, update() {} };

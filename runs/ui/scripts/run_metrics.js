@@ -9,25 +9,45 @@ import { TERMINAL } from "./words.js";
 const MAX_POINTS = 600;
 const SHOWN_FIRST = 6;
 const MOST_IN_TABLE = 200;
+const TILES_FIRST = 24;
 
 /** Return the part; see `run.js`. */
 export function metricsPart(run, { ask }) {
   const { element, body } = card("Metrics", { id: "metrics" });
   const tiles = h("div");
+  const sift = h("input", { type: "search", placeholder: "Filter metrics", "aria-label": "Filter metrics by name", autocomplete: "off", spellcheck: "false", oninput: () => drawTiles([...latest, sift.value, hasAllTiles]) });
+  const sifted = h("span.soft", { "aria-live": "polite" });
+  const sifting = h("div.sifting", { hidden: true }, sift, sifted);
   const plots = h("div.plots");
   const more = h("button", { type: "button", hidden: true, onclick: showAll }, "");
-  fill(body, tiles, plots, more);
+  fill(body, sifting, tiles, plots, more);
   const drawn = new Map();
   let series = [];
   let isAll = false;
   let isAsking = false;
   let isDone = false;
+  let latest = [];
+  let hasAllTiles = false;
 
-  const drawTiles = drawing(tiles, ([metrics, conventions]) => {
+  const drawTiles = drawing(tiles, ([metrics, conventions, text]) => {
     const names = Object.keys(metrics).sort();
+    sifting.hidden = names.length <= TILES_FIRST;
     if (!names.length) return h("p.soft", {}, "It has no metrics.");
-    return h("dl.tiles", {}, names.map((name) => tile(name, metrics[name], conventions[name])));
+    const wanted = plain(text.trim().toLowerCase());
+    const found = names.filter((name) => plain(name.toLowerCase()).includes(wanted));
+    const shown = hasAllTiles ? found : found.slice(0, TILES_FIRST);
+    fill(sifted, shown.length === names.length ? `${names.length} metrics` : `${shown.length} of ${names.length} metrics`);
+    return [
+      h("dl.tiles", {}, shown.map((name) => tile(name, metrics[name], conventions[name]))),
+      shown.length < found.length ? h("button.rest", { type: "button", onclick: showAllTiles }, `Show all ${found.length}`) : null,
+    ];
   });
+
+  function showAllTiles() {
+    hasAllTiles = true;
+    drawTiles([...latest, sift.value, hasAllTiles]);
+    sift.focus();
+  }
 
   async function load(isLast) {
     if (isAsking) return;
@@ -67,7 +87,8 @@ export function metricsPart(run, { ask }) {
   return {
     element,
     update(it) {
-      drawTiles([it.metrics, it.conventions]);
+      latest = [it.metrics, it.conventions];
+      drawTiles([...latest, sift.value, hasAllTiles]);
       if (!isDone) load(TERMINAL.has(it.status));
     },
     close() {
@@ -78,7 +99,7 @@ export function metricsPart(run, { ask }) {
 
 function tile(name, value, convention) {
   const told = Object.entries(convention ?? {}).filter(([key]) => key !== "unit").map(([key, one]) => `${plain(key)}: ${typeof one === "object" ? JSON.stringify(one) : one}`);
-  return h("div.tile", { title: told.join("\n") || null }, h("dt", {}, plain(name)), h("dd", {}, measuredParts(value, convention?.unit)));
+  return h("div.tile", { title: [name, ...told].join("\n") }, h("dt", {}, plain(name)), h("dd", {}, measuredParts(value, convention?.unit)));
 }
 
 function measuredParts(value, unit) {

@@ -30,6 +30,7 @@ from tests.unit.runs.test_point_sending import Attempt
 HOSTILE = "\"><img src=x onerror=alert(1)><svg onload=alert(2)>'{{7*7}}"
 """Markup, wherever a name becomes some."""
 HOSTILE_KEY = f"refresh/{HOSTILE}"
+LONG = "a-name-without-an-end-" * 11
 WITHIN_MS = 20_000
 expect.set_options(timeout=WITHIN_MS)
 DAYS = 1200
@@ -102,7 +103,7 @@ def fill(world: World, directory: Path) -> tuple[dict[str, Run], Attempt]:
     world.run_through("refresh/momentum")
     runs = {"completed": _backtest(world)}
     failed = world.service.submit(
-        HOSTILE_KEY, tags=[HOSTILE], metadata={HOSTILE: HOSTILE}, actor=HOSTILE, idempotency_key=HOSTILE
+        HOSTILE_KEY, tags=[HOSTILE], metadata={HOSTILE: HOSTILE, LONG: LONG}, actor=HOSTILE, idempotency_key=HOSTILE
     )
     claim = world.start(failed)
     world.port.record(claim.run.id, claim.run.fence, [AuthorEvent(name=HOSTILE, data={HOSTILE: [HOSTILE]})])

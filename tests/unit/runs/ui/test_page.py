@@ -8,10 +8,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from freshline.runs.author_events import AuthorEvent
+from freshline.runs.result import Result
 from freshline.runs.submission import Submission
 from freshline.storage.ids import show_run_id
 from tests.asking import NOBODYS, TOKEN
-from tests.unit.runs.ui.conftest import HOSTILE, HOSTILE_KEY, Served, Watched, log, watched
+from tests.unit.runs.ui.conftest import HOSTILE, HOSTILE_KEY, LONG, Served, Watched, log, watched
 
 pytestmark = pytest.mark.browser
 
@@ -115,6 +116,22 @@ def test_run_shows_what_it_wrote_and_read(view, served):
     with page.expect_download() as download:
         page.get_by_role("link", name=f"Download {HOSTILE}", exact=True).click()
     assert b"<script>" in download.value.path().read_bytes()
+
+
+def test_many_metrics_are_shown_in_part_and_found_by_name(view, served):
+    world = served.world
+    run = world.service.submit("refresh/calendar")
+    claim = world.start(run)
+    world.port.complete(run.id, claim.run.fence, Result(metrics={f"ic_{place:02}": place for place in range(30)}))
+    view.go(f"/runs/{show_run_id(run.id)}")
+    tiles = view.page.locator(".tile")
+    expect(tiles).to_have_count(24)
+    view.page.get_by_role("searchbox", name="Filter metrics").fill("IC_29")
+    expect(tiles).to_have_text("ic 2929")
+    expect(view.page.locator(".sifting")).to_contain_text("1 of 30 metrics")
+    view.page.get_by_role("searchbox", name="Filter metrics").fill("")
+    view.page.get_by_role("button", name="Show all 30").click()
+    expect(tiles).to_have_count(30)
 
 
 def test_failed_run_says_why_and_runs_nothing_of_it(view, served):
@@ -224,6 +241,8 @@ def test_narrow_page_does_not_scroll_sideways(browser, served):
             view.go(path)
             expect(view.page.locator("main h1").first).to_be_attached()
             assert view.page.evaluate("document.documentElement.scrollWidth") <= 400
+        value = view.page.locator("#asked-for .facts dd", has_text=LONG)
+        assert value.bounding_box()["width"] > 120, "a long name leaves its value no room"
 
 
 def test_chosen_colours_are_kept(view):
