@@ -29,6 +29,8 @@ class FactOfRuns:
     """What each run has, in the order in which the runs were given; None where it has none."""
     is_equal: bool
     """All have what the first one has."""
+    equals: tuple[bool, ...]
+    """Whether each has what the first one has."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def _side_by_side(key: tuple[Section, str], found: Sequence[_Facts]) -> FactOfRu
     facts = [pair.get(key) for pair in found]
     ours = next(fact.a for fact in facts if fact is not None)
     theirs = [fact.b if fact is not None else _unsaid(key, ours, pair) for fact, pair in zip(facts, found, strict=True)]
-    return FactOfRuns(*key, (ours, *theirs), is_equal=all(fact is None or fact.is_equal for fact in facts))
+    # What a comparison does not tell of two runs is alike in them, if only because neither has it.
+    equals = (True, *(fact is None or fact.is_equal for fact in facts))
+    return FactOfRuns(*key, (ours, *theirs), is_equal=all(equals), equals=equals)
 
 
 def _unsaid(key: tuple[Section, str], ours: Any, pair: _Facts) -> Any:

@@ -50,6 +50,25 @@ class ComparedFactDocument(Document):
     note: str
 
 
+class FactOfRunsDocument(Document):
+    """One fact of several runs."""
+
+    section: str = Field(examples=["parameters"])
+    name: str
+    values: list[Plain] = Field(description="What each run has, in the order of `runs`; null where it has none.")
+    equals: list[bool] = Field(description="Whether each has what the first one has: equal content is equal.")
+    is_equal: bool = Field(description="All have what the first one has.")
+
+
+class RunTableDocument(Document):
+    """Several runs, fact by fact."""
+
+    sentence: str
+    runs: list[ShownRunId]
+    deployments: list[str] = Field(description="The deployment of each run.")
+    facts: list[FactOfRunsDocument]
+
+
 class ComparisonDocument(Document):
     """Two runs, fact by fact."""
 
@@ -93,6 +112,33 @@ def compare_runs(
         deployment_a=found.deployment_a,
         deployment_b=found.deployment_b,
         facts=facts,
+    )
+
+
+@routes.get("/runs/compare/all", summary="What tells several runs apart")
+@read
+def compare_all_runs(
+    *,
+    queries: Asked,
+    ids: Annotated[str, Query(max_length=3000, description="From 2 to 50 runs, separated by commas.")],
+    differences: Annotated[bool, Query(description="Only what is not alike in all of them.")] = False,
+) -> RunTableDocument:
+    """Compare several runs side by side, each with the first one, as `GET /runs/compare` compares two."""
+    found = queries.compare_all([one.strip() for one in ids.split(",") if one.strip()])
+    return RunTableDocument(
+        sentence=found.sentence(),
+        runs=list(found.runs),
+        deployments=list(found.deployments),
+        facts=[
+            FactOfRunsDocument(
+                section=fact.section,
+                name=fact.name,
+                values=list(fact.values),
+                equals=list(fact.equals),
+                is_equal=fact.is_equal,
+            )
+            for fact in (found.differences if differences else found.facts)
+        ],
     )
 
 

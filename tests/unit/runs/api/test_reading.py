@@ -299,6 +299,19 @@ def test_two_runs_are_compared(story):
     story.api.problem("GET", "/runs/compare", status=422, code="invalid_argument")
 
 
+def test_several_runs_are_compared_each_with_the_first(story):
+    ids = [show_run_id(run.id) for run in (story.prices, story.momentum, story.failed)]
+    found = story.api.get("/runs/compare/all", ids=",".join(ids), differences=True)
+    assert (found["runs"], found["deployments"][1]) == (ids, "refresh/momentum")
+    assert all(not fact["is_equal"] and False in fact["equals"] and fact["equals"][0] for fact in found["facts"])
+    (odd,) = [fact for fact in found["facts"] if (fact["section"], fact["name"]) == ("metrics", "odd")]
+    assert (odd["values"], odd["equals"]) == ([None, "-Infinity", None], [True, False, True])
+    for wrong in ("", ids[0], f"{ids[0]},{ids[0]}", ",".join([ids[0]] * 51), f"{ids[0]},no-run"):
+        story.api.problem("GET", "/runs/compare/all", params={"ids": wrong}, status=422, code="invalid_argument")
+    unknown = f"{ids[0]},{show_run_id(new_id())}"
+    story.api.problem("GET", "/runs/compare/all", params={"ids": unknown}, status=404, code="not_found")
+
+
 def test_deployments_are_listed_with_their_freshness(story):
     whole = story.api.get("/deployments")["items"]
     assert {one["key"]: one["freshness"] for one in whole} == {
