@@ -189,17 +189,27 @@ def served() -> Iterator[tuple[Serving, dict[str, str]]]:
         workshop.write("flows.py", FLOWS)
         workshop.write("prefect.yaml", CATALOGUE)
         workshop.deploy()
-        book, training = research(workshop)
+        book, *trainings = research(workshop)
         settings = freshline.settings.model_copy(update={"api_token": SecretStr(_TOKEN)})
         with Serving(replace(freshline, settings=settings), port=0) as serving:
-            yield serving, {"graph": "/", "runs": "/runs", "run": f"/runs/{book}", "training": f"/runs/{training}"}
+            yield (
+                serving,
+                {
+                    "graph": "/",
+                    "runs": "/runs",
+                    "run": f"/runs/{book}",
+                    "training": f"/runs/{trainings[-1]}",
+                    "compare": f"/compare?runs={','.join(trainings)}",
+                    "deployment": "/deployments/backtest/book",
+                },
+            )
         freshline.database.dispose()
 
 
 def research(workshop: Workshop) -> list[str]:
     """Run the chain, some variants, a refusal and a failure; then let new prices arrive.
 
-    Return a backtest and a training that are to be seen.
+    Return a backtest and trainings that are to be seen.
     """
     until = {"data_as_of": date(2025, 11, 28), "actor": "anna"}
     with workshop.worker():
@@ -209,10 +219,9 @@ def research(workshop: Workshop) -> list[str]:
             runs.wait(runs.submit(key, **until).id)
         for cost_bps in (2.0, 10.0, 20.0):
             runs.wait(runs.submit("backtest/book", {"cost_bps": cost_bps}, tags=["costs"], **until).id)
-        for rate in (0.05, 0.2):
-            training = runs.wait(runs.submit("training/alpha", {"rate": rate}, actor="ben").id)
+        trainings = [runs.wait(runs.submit("training/alpha", {"rate": rate}, actor="ben").id) for rate in (0.05, 0.2)]
         runs.wait(runs.submit("refresh/prices", data_as_of=date(2025, 12, 31), actor="schedule").id)
-    return [show_run_id(book.id), show_run_id(training.id)]
+    return [show_run_id(run.id) for run in (book, *trainings)]
 
 
 if __name__ == "__main__":

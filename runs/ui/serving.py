@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 FOLDER = Path(__file__).parent
 BOKEH_SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")
-VIEWS = ("/", "/runs", "/runs/{run}")
+VIEWS = ("/", "/runs", "/runs/{run}", "/compare", "/deployments/{kind}/{resource}")
 """Addresses that are views: each is the same shell."""
 
 _MEDIA_TYPES: Mapping[str, str] = {

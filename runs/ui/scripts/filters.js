@@ -1,6 +1,6 @@
 // The filters of the Runs view: each is a chip that says what it lets through, and is taken off with its ×.
 
-import { get } from "./api.js";
+import { deploymentPath, get } from "./api.js";
 import { h, fill } from "./dom.js";
 import { plain } from "./format.js";
 import { STATUSES, TYPES } from "./words.js";
@@ -63,7 +63,8 @@ function deploymentChoice(current, onChange) {
     onchange: (event) => onChange("deployment", event.target.value.trim()),
     onfocus: () => offer(list),
   });
-  return h("span.filter", { data: { on: value ? "yes" : "no" } }, field, list, value && removal("deployment", "Deployment", onChange));
+  const chip = h("span.filter", { data: { on: value ? "yes" : "no" } }, field, list, value && removal("deployment", "Deployment", onChange));
+  return [chip, /^[^/]+\/./.test(value) && h("a.button.small", { href: deploymentPath(value) }, "Open deployment")];
 }
 
 function removal(name, label, onChange) {

@@ -1,12 +1,13 @@
 // What is known of the deployment that was picked: its freshness and the chain of causes, its version and its last runs,
 // and the buttons that run it.
 
-import { deploymentPath, get, post } from "./api.js";
+import { deploymentPath, get } from "./api.js";
+import { causes } from "./causes.js";
+import { actButtons } from "./deployment_acts.js";
 import { fill, h } from "./dom.js";
 import { ago, plain, secondsOf, shortId, span } from "./format.js";
 import { above, below } from "./graph_model.js";
 import { shape } from "./graph_signs.js";
-import { announce, confirm, notify } from "./notices.js";
 import { badge } from "./words.js";
 
 const LAST_RUNS = 6;
@@ -79,14 +80,8 @@ export class Panel {
 
   #drawHead() {
     const node = this.#node;
-    const buttons = node.external
-      ? h("p.soft", {}, "Prefect does not run it: its versions are published with ", h("code", {}, "freshline publish"), ".")
-      : h(
-          "div.buttons",
-          {},
-          h("button.primary", { type: "button", onclick: (event) => this.#run(event.currentTarget, node) }, "Run"),
-          h("button", { type: "button", onclick: (event) => this.#force(event.currentTarget, node) }, "Force…"),
-        );
+    const more = h("a.button", { href: deploymentPath(node.key) }, "Open");
+    const buttons = actButtons(node, { more, onAsked: () => this.#node?.key === node.key && this.refresh() });
     const isBusy = this.#head.contains(document.activeElement) && document.activeElement.closest("button");
     if (isBusy && this.#head.dataset.key === node.key) {
       // Whoever is about to press a button keeps it.
@@ -121,36 +116,11 @@ export class Panel {
   }
 
   #drawExplanation(found) {
-    const links = found.chain;
-    const left = found.num_links - links.length;
-    const half = Math.ceil(links.length / 2);
-    const items = links.map((reason) => this.#reason(reason));
-    if (left) items.splice(half, 0, h("li.soft", {}, `${left.toLocaleString("en")} more are stale in turn`));
-    const others = found.reasons.filter((reason) => !links.some((link) => isSame(link, reason)));
-    fill(
-      this.#explained,
-      items.length ? [h("h3", {}, "Why it is stale"), h("ol.graph-chain", {}, items)] : null,
-      others.length ? [h("h3", {}, "Other causes"), h("ul.graph-chain", {}, others.map((reason) => this.#reason(reason)))] : null,
-      found.auto_refresh ? h("p.soft", {}, found.auto_refresh) : null,
-    );
-  }
-
-  #reason(reason) {
-    const upstream = reason.upstream && this.#model.byKey.get(reason.upstream);
-    const run = reason.origin_run_id;
-    const [before, after] = upstream ? split(reason.sentence, upstream.key) : [reason.sentence, ""];
-    const link = upstream && h("button.plain.link", { type: "button", onclick: () => this.#choose(upstream) }, upstream.key);
-    return h(
-      "li",
-      {},
-      h("p", {}, before, link, after),
-      h(
-        "p.graph-links",
-        {},
-        run ? h("a.mono", { href: `/runs/${run}` }, shortId(run)) : null,
-        reason.since ? h("span.soft", {}, "since ", ago(reason.since)) : null,
-      ),
-    );
+    const link = (key) => {
+      const node = this.#model.byKey.get(key);
+      return node && h("button.plain.link", { type: "button", onclick: () => this.#choose(node) }, key);
+    };
+    fill(this.#explained, causes(found, link));
   }
 
   #drawFacts() {
@@ -206,39 +176,4 @@ export class Panel {
       ),
     ];
   }
-
-  async #run(button, node, options = {}) {
-    button.disabled = true;
-    try {
-      const made = await post("/runs", { deployment: node.key, ...options });
-      notify(`${shortId(made.id)} of ${node.key} is ${plain(made.status)}${made.reason ? `: ${made.reason}` : "."}`);
-      announce(`A run of ${node.key} was created: it is ${plain(made.status)}.`);
-    } catch (error) {
-      notify(error.message, { kind: "error" });
-    } finally {
-      button.disabled = false;
-      if (document.activeElement === document.body) button.focus();
-    }
-    if (this.#node?.key === node.key) this.refresh();
-  }
-
-  async #force(button, node) {
-    const isSure = await confirm(
-      `Force a run of ${node.key}?`,
-      "It runs on what its upstreams have now, fresh or not. The record says that you overrode the gate.",
-      { action: "Force the run" },
-    );
-    if (isSure) await this.#run(button, node, { on_stale: "force" });
-    else button.focus();
-  }
-}
-
-/** Split a sentence where a name stands in it; a sentence without the name gets it at its end. */
-function split(sentence, name) {
-  const at = sentence.indexOf(name);
-  return at < 0 ? [`${sentence}: `, ""] : [sentence.slice(0, at), sentence.slice(at + name.length)];
-}
-
-function isSame(one, other) {
-  return one.kind === other.kind && one.role === other.role && one.upstream === other.upstream;
 }

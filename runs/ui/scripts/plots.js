@@ -20,7 +20,7 @@ export function figureOf(plot, caption, ...below) {
 
 /**
  * Return a plot; `show({x, lines: [{name, y, color, isFilled}], label})` draws it, or changes what it shows.
- * `x` are numbers, or milliseconds where `isTime`.
+ * `x` are numbers, or milliseconds where `isTime`; a line may have an `x` of its own.
  */
 export function linePlot({ isTime, height }) {
   const element = h("div.canvas", { role: "img" });
@@ -57,7 +57,7 @@ export function linePlot({ isTime, height }) {
       const isFirst = given === null;
       given = next;
       element.setAttribute("aria-label", next.label);
-      if (drawn) next.lines.forEach((line, place) => (drawn.sources[place].data = { x: next.x, y: line.y }));
+      if (drawn) next.lines.forEach((line, place) => (drawn.sources[place].data = { x: line.x ?? next.x, y: line.y }));
       else if (isFirst) draw();
     },
     close() {
@@ -95,7 +95,7 @@ async function made(bokeh, target, { x, lines }, { isTime, height }) {
   figure.xgrid.grid_line_color = null;
   figure.ygrid.grid_line_color = colour("--line");
   const sources = lines.map((line, place) => {
-    const source = new bokeh.ColumnDataSource({ data: { x, y: line.y } });
+    const source = new bokeh.ColumnDataSource({ data: { x: line.x ?? x, y: line.y } });
     const ink = colour(line.color ?? `--plot-${(place % 6) + 1}`);
     if (line.isFilled) figure.varea({ x: { field: "x" }, y1: { field: "y" }, y2: 0, source, fill_color: ink, fill_alpha: 0.18 });
     figure.line({ x: { field: "x" }, y: { field: "y" }, source, line_color: ink, line_width: 1.8, line_dash: line.isDashed ? [5, 4] : [] });

@@ -6,7 +6,9 @@ import { announce, showProblem } from "./notices.js";
 const VIEWS = [
   { name: "graph", pattern: /^\/$/, load: () => import("./graph.js") },
   { name: "runs", pattern: /^\/runs\/?$/, load: () => import("./runs.js") },
-  { name: "run", pattern: /^\/runs\/([^/]+)\/?$/, load: () => import("./run.js"), parameters: ["id"] },
+  { name: "run", under: "runs", pattern: /^\/runs\/([^/]+)\/?$/, load: () => import("./run.js"), parameters: ["id"] },
+  { name: "compare", under: "runs", pattern: /^\/compare\/?$/, load: () => import("./compare.js") },
+  { name: "deployment", under: "graph", pattern: /^\/deployments\/([^/]+)\/([^/]+)\/?$/, load: () => import("./deployment.js"), parameters: ["kind", "resource"] },
 ];
 
 let unmount = null;
@@ -43,7 +45,7 @@ async function show({ isNew = false } = {}) {
   const place = matched(location.pathname);
   stop();
   for (const link of document.querySelectorAll("nav [data-view]")) {
-    const isHere = link.dataset.view === (place?.view.name === "run" ? "runs" : place?.view.name);
+    const isHere = link.dataset.view === (place?.view.under ?? place?.view.name);
     if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

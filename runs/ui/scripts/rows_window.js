@@ -59,14 +59,16 @@ export function rowsWindow({ scroller, body, rowHeight, numColumns, make, onNear
     /** Show these items; the rows of those that are the same object as before stay as they are. */
     set(next) {
       const before = new Map(items.map((item) => [item.id, item]));
-      const focused = document.activeElement?.closest?.("tr[data-id]")?.dataset.id;
+      const active = document.activeElement;
+      const focused = active?.closest?.("tr[data-id]")?.dataset.id;
+      const control = active?.matches("input") ? "input" : "a";
       for (const item of next) {
         const row = made.get(item.id);
         if (!row || before.get(item.id) === item) continue;
         const fresh = make(item);
         made.set(item.id, fresh);
         row.replaceWith(fresh);
-        if (item.id === focused) fresh.querySelector("a")?.focus({ preventScroll: true });
+        if (item.id === focused) fresh.querySelector(control)?.focus({ preventScroll: true });
       }
       items = next;
       draw();

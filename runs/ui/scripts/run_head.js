@@ -1,6 +1,6 @@
 // The head of the Run view: what the run is, how it stands, why it ended, and what can be asked of it.
 
-import { post } from "./api.js";
+import { deploymentPath, post } from "./api.js";
 import { h, fill } from "./dom.js";
 import { ago, moment, plain, secondsOf, span } from "./format.js";
 import { confirm, notify } from "./notices.js";
@@ -30,7 +30,9 @@ export function headPart(run, { path, onRun }) {
     h("div.title", {}, h("h1", {}, it.deployment), badge(it.status), it.version ? h("span.tag", {}, `v${it.version}`) : null),
     h("div.run-id.mono", {}, it.id, copying(it.id, "the run's id")),
   ]);
-  const drawButtons = drawing(buttons, ([status, prefect, deployment]) => [
+  const drawButtons = drawing(buttons, ([id, status, prefect, deployment]) => [
+    h("a.button", { href: deploymentPath(deployment) }, "Deployment"),
+    h("a.button", { href: `/compare?runs=${encodeURIComponent(id)}` }, "Compare…"),
     h("a.button", { href: `/?node=${encodeURIComponent(deployment)}` }, "Show in the graph"),
     prefect && h("a.button", { href: prefect, target: "_blank", rel: "noreferrer" }, "Open in Prefect", h("span", { "aria-hidden": "true" }, "↗")),
     Object.entries(ACTS).filter(([, act]) => act.when.includes(status)).map(([name, act]) =>
@@ -75,7 +77,7 @@ export function headPart(run, { path, onRun }) {
       const reason = it.decision?.reason;
       const asked = it.status === "running" && it.pause_requested_at ? "Its pause is asked for." : null;
       drawTop({ id: it.id, deployment: it.deployment, status: it.status, version: it.version });
-      drawButtons([it.status, it.links?.prefect ?? null, it.deployment]);
+      drawButtons([it.id, it.status, it.links?.prefect ?? null, it.deployment]);
       drawTold([standing(it), ["refused", "waiting", "skipped"].includes(it.status) ? sentence(it.error_message ?? reason) : null, asked]);
       drawError([it.error_type, it.error_message, it.error_traceback, ["refused", "skipped"].includes(it.status)]);
       drawFacts(Object.fromEntries(["type", "trigger", "trigger_name", "actor", "created_at", "started_at", "ended_at", "data_as_of", "attempt", "resume_due_at", "parent_id", "retry_of", "replay_of"].map((name) => [name, it[name]])));

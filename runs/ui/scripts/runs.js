@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { columnChooser } from "./columns.js";
+import { compareChoice } from "./compare_choice.js";
 import { h, fill } from "./dom.js";
 import { FILTERS, filterQuery, filterRow } from "./filters.js";
 import { announce, notify, showLive, showProblem } from "./notices.js";
@@ -39,6 +40,7 @@ export function mount(element, { query }) {
   const search = searchBox(state.q, (text) => change({ q: text }));
   const filters = filterRow(state, (name, value) => change({ [name]: value }));
   const columns = columnChooser(state.metrics, { known, onChange: (names) => change({ metrics: names }) });
+  const compared = compareChoice({ onClear: () => rows.set(items.map((run) => ({ ...run }))) });
   const head = h("thead");
   const body = h("tbody");
   const table = h("table.runs", { "aria-label": "Runs" }, head, body);
@@ -48,11 +50,12 @@ export function mount(element, { query }) {
   const foot = h("p.foot.soft");
   fill(
     element,
-    h("div.tools", {}, h("h1", {}, "Runs"), search.element, h("div.line", {}, filters.element, h("span.spread"), columns.element)),
+    h("div.tools", {}, h("h1", {}, "Runs"), search.element, h("div.line", {}, filters.element, h("span.spread"), compared.element, columns.element)),
     h("section.card.list", { "aria-label": "Runs" }, busy, scroller, foot),
   );
-  const rows = rowsWindow({ scroller, body, rowHeight: ROW_HEIGHT, numColumns: 9, make: (run) => runRow(run, state.metrics), onNearEnd: () => more() });
+  const rows = rowsWindow({ scroller, body, rowHeight: ROW_HEIGHT, numColumns: 9, make: (run) => runRow(run, state.metrics, compared.chosen), onNearEnd: () => more() });
   body.addEventListener("click", openRow);
+  body.addEventListener("change", ({ target }) => compared.tick(target.value, target.checked));
   body.addEventListener("keydown", moveRow);
   drawHead();
   load();
@@ -233,7 +236,7 @@ export function mount(element, { query }) {
   }
 
   function openRow(event) {
-    if (event.target.closest("a, button") || String(getSelection())) return;
+    if (event.target.closest("a, button, input, .tick") || String(getSelection())) return;
     const row = event.target.closest("tr[data-id]");
     if (row) navigate(`/runs/${row.dataset.id}`);
   }
@@ -243,7 +246,7 @@ export function mount(element, { query }) {
     const row = step && event.target.closest("tr[data-id]")?.[step];
     if (!row?.dataset.id) return;
     event.preventDefault();
-    row.querySelector("a").focus();
+    row.querySelector(event.target.matches("input") ? "input" : "a").focus();
     row.scrollIntoView({ block: "nearest" });
   }
 

@@ -8,6 +8,7 @@ import { badge } from "./words.js";
 export const ROW_HEIGHT = 38;
 
 const FIXED = [
+  { name: "Compare", order: null, class: "tick", isUnseen: true, cell: tick },
   { name: "Status", order: "status", cell: status },
   { name: "Deployment", order: "deployment", cell: deployment, isHeader: true },
   { name: "Run", order: null, class: "wide", cell: (run) => h("span.mono.soft", { title: run.id }, shortId(run.id)) },
@@ -34,7 +35,7 @@ export function headRow(order, metrics, onOrder) {
     columnsOf(metrics).map((column) => {
       const isOrdered = column.order !== null && column.order === by;
       const sorted = isOrdered ? (isDescending ? "descending" : "ascending") : null;
-      if (column.order === null) return h("th", { scope: "col", class: column.class ?? "" }, column.name);
+      if (column.order === null) return h("th", { scope: "col", class: column.class ?? "" }, column.isUnseen ? h("span.unseen", {}, column.name) : column.name);
       const down = isOrdered ? !isDescending : Boolean(column.isDescending);
       return h(
         "th", { scope: "col", class: column.class ?? "", "aria-sort": sorted },
@@ -45,12 +46,16 @@ export function headRow(order, metrics, onOrder) {
   );
 }
 
-/** Return the row of a run. */
-export function runRow(run, metrics) {
+/** Return the row of a run; `chosen` are the ids of those that are ticked. */
+export function runRow(run, metrics, chosen) {
   return h(
     "tr", { data: { id: run.id } },
-    columnsOf(metrics).map((column) => h(column.isHeader ? "th" : "td", { class: column.class ?? "", scope: column.isHeader ? "row" : null }, column.cell(run))),
+    columnsOf(metrics).map((column) => h(column.isHeader ? "th" : "td", { class: column.class ?? "", scope: column.isHeader ? "row" : null }, column.cell(run, chosen))),
   );
+}
+
+function tick(run, chosen) {
+  return h("input", { type: "checkbox", checked: chosen.has(run.id), value: run.id, "aria-label": `Compare ${run.deployment} ${shortId(run.id)}` });
 }
 
 function status(run) {

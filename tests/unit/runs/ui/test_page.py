@@ -209,6 +209,8 @@ def test_keyboard_alone_finds_and_opens_a_run(view):
         press("Tab")
         if page.evaluate("Boolean(document.activeElement.closest('tr[data-id]'))"):
             break
+    expect(rows(view).get_by_role("checkbox").first).to_be_focused()
+    press("Tab")
     expect(links.first).to_be_focused()
     press("ArrowDown")
     expect(links.nth(1)).to_be_focused()

@@ -39,7 +39,17 @@ class Marks(HTMLParser):
             self.stopped.append(tag)
 
 
-@pytest.mark.parametrize("path", ["//", "//runs", "//runs/run-1", "//runs/%2e%2e?q=x&anything=1"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//",
+        "//runs",
+        "//runs/run-1",
+        "//compare?runs=run-1",
+        "//deployments/refresh/prices",
+        "//runs/%2e%2e?q=x&anything=1",
+    ],
+)
 def test_every_view_is_the_same_shell_under_a_strict_policy(asking, path):
     answer = asking.request("GET", path)
     assert answer.status_code == 200
