@@ -214,7 +214,7 @@ def test_views_have_every_text_as_it_was_written(written):
     assert sorted(metrics) == sorted((name, 1.0, name) for name in corpora.NAMES)
 
 
-# Notebooks and the command line. They ask as REST does, which gives the same texts back from both databases (above), and
+# Notebooks and the command line. They ask as REST does, which gives the same texts back from both databases (above);
 # what they do with them happens after: the ordinary run looks at one.
 
 on_one_database = pytest.mark.parametrize(
