@@ -214,8 +214,8 @@ def test_views_have_every_text_as_it_was_written(written):
     assert sorted(metrics) == sorted((name, 1.0, name) for name in corpora.NAMES)
 
 
-# Notebooks and the command line. They ask as REST does, which gives the same texts back from both databases (above);
-# what they do with them happens after: the ordinary run looks at one.
+# Notebooks and the command line. They ask as REST does, which gives the same texts back from both databases (above).
+# What they do with them happens after: the ordinary run looks at one.
 
 on_one_database = pytest.mark.parametrize(
     "written", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True
