@@ -82,9 +82,8 @@ export class Panel {
     const node = this.#node;
     const more = h("a.button", { href: deploymentPath(node.key) }, "Open");
     const buttons = actButtons(node, { more, onAsked: () => this.#node?.key === node.key && this.refresh() });
-    const isBusy = this.#head.contains(document.activeElement) && document.activeElement.closest("button");
-    if (isBusy && this.#head.dataset.key === node.key) {
-      // Whoever is about to press a button keeps it.
+    if (this.#head.contains(document.activeElement) && this.#head.dataset.key === node.key) {
+      // The keyboard keeps its place, at a button or at the heading.
       this.#head.querySelector(".graph-words").replaceWith(this.#words());
       this.#head.querySelector(".graph-why").textContent = this.#sentence();
       return;

@@ -262,8 +262,10 @@ def test_page_has_no_fault_of_accessibility(shown, colours, width):
 
 def test_change_in_the_store_is_seen_without_a_reload(shown):
     shown.open("?node=refresh/momentum")
+    shown.panel.get_by_role("heading", name="momentum").focus()
     shown.graph.publish("refresh/momentum", "again")
     shown.panel.get_by_text("refresh/momentum is ready").wait_for()
+    assert shown.page.evaluate("document.activeElement.textContent") == "momentum", "the keyboard has lost its place"
     assert shown.page.locator(".graph-option[data-key='refresh/momentum'] .shape[data-word=ready]").count() == 1
 
 
