@@ -1,6 +1,10 @@
 // Asks the server. What goes wrong becomes a `Problem` with one sentence that people can act on.
 
 const ROOT = "/api/v1";
+const MOST_KEPT = 30;
+/** Path -> what was answered last, and its tag. Kept here and not by the browser, whose cache lets a request wait for
+ * another one of the same address: up to 20 seconds for one that was given up. */
+const kept = new Map();
 
 /** What the server refused or could not do; `message` is for people, `code` for the page. */
 export class Problem extends Error {
@@ -59,6 +63,8 @@ function queryText(query) {
 
 async function ask(method, path, { body, signal }) {
   const headers = { Accept: "application/json" };
+  const known = method === "GET" ? kept.get(path) : undefined;
+  if (known) headers["If-None-Match"] = known.tag;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
@@ -67,12 +73,24 @@ async function ask(method, path, { body, signal }) {
       headers,
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin",
+      cache: "no-store",
       signal,
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("unavailable", "Freshline does not answer. Is `freshline up` running?");
   }
+  if (known && response.status === 304) return JSON.parse(known.text);
   if (!response.ok) throw await problemOf(response);
-  return response.status === 204 ? null : response.json();
+  if (response.status === 204) return null;
+  const text = await response.text();
+  if (method === "GET") keep(path, response.headers.get("ETag"), text);
+  return JSON.parse(text);
+}
+
+function keep(path, tag, text) {
+  kept.delete(path);
+  if (!tag) return;
+  kept.set(path, { tag, text });
+  if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
 }
