@@ -1,19 +1,23 @@
 """The chain on real prices: records, versions, pins, Parquet contents and staleness, not printed text."""
 
+import json
 import math
 import re
 import time
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
 from freshline.flows.sources import sp500
 from freshline.runs import contents, store
+from freshline.runs.api.serving import Serving
 from freshline.runs.demo import FIRST_MONTH_ENDS, SECOND_MONTH_ENDS
 from freshline.runs.status import RunStatus
+from freshline.storage.ids import show_run_id
 from freshline.storage.parquet import to_pandas
 from tests.browser import press, submit_form
 
@@ -222,6 +226,14 @@ def test_runs_left_what_they_read_measured_and_wrote_on_their_flow_runs(main_job
     assert f"](http://127.0.0.1:4280/runs/run-{book.id})" in found[book.flow_run_id, "freshline-run-backtest-book"]
 
 
+@pytest.mark.browser
+def test_artifacts_of_a_run_are_shown_in_prefects_own_page(main_job, browser_page):
+    flow_run_id = main_job.book.run.flow_run_id
+    browser_page.goto(f"{main_job.embedded.stack.ui_url}/v2/runs/flow-run/{flow_run_id}?tab=Artifacts")
+    for what in ("inputs", "metrics", "outputs", "run"):
+        browser_page.get_by_text(f"freshline-{what}-backtest-book", exact=True).wait_for()
+
+
 # Somebody clicks Run in the Prefect UI: exactly one run, of the right type, with its inputs, or the reason why not.
 
 
@@ -281,3 +293,39 @@ def test_custom_run_has_our_parameters_in_its_form(main_job, browser_page):
     assert report.version == 3
     # The same content as before: everything downstream stays as it is.
     assert main_job.embedded.queries.explain("backtest/book").freshness == "ready"
+
+
+# The server that `freshline up` has beside the stack.
+
+
+@pytest.fixture
+def served(main_job):
+    with Serving(main_job.embedded.freshline, port=0) as serving:
+        yield serving
+
+
+@pytest.mark.browser
+def test_page_lists_the_runs_of_the_job_and_a_new_one_is_followed_live(main_job, served, browser_page):
+    browser_page.goto(f"{served.url}/runs#token={served.access.token}")
+    for _, run in [*main_job.first, *main_job.second]:
+        browser_page.locator(f"tr[data-id='{show_run_id(run.id)}']").wait_for(state="attached")
+    headers = {"Authorization": f"Bearer {served.access.token}"}
+    with httpx.Client(base_url=f"{served.url}/api/v1", headers=headers, timeout=WAIT_S, trust_env=False) as client:
+        asked = {"deployment": "refresh/prices", "if_ready": "run"}
+        made = client.post("/runs", json=asked).raise_for_status().json()
+        browser_page.goto(f"{served.url}/runs/{made['id']}")
+        found = list(streamed(client, made["id"]))
+    assert [message["seq"] for message, _ in found] == list(range(1, len(found) + 1))
+    assert found[-1][0]["kind"] == "run_completed"
+    assert found[0][1] < datetime.fromisoformat(found[-1][0]["at"]), "it was told when all was over"
+    # The page was there before the run had ended, and nobody has loaded it again.
+    browser_page.locator(".title .badge", has_text="completed").wait_for()
+    browser_page.locator(".log li", has_text="Started").first.wait_for()
+
+
+def streamed(client, run_id):
+    """The messages of a run's stream until it ends, each with when it came."""
+    with client.stream("GET", f"/runs/{run_id}/stream") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: ")), datetime.now(UTC)
