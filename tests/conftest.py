@@ -27,4 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def width_of_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away a width that a library may leave in the environment: tables are as wide as they need."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    os.unsetenv("COLUMNS")  # one that was set without Python
+
+
 pytest_plugins = ["tests.browser", "tests.databases", "tests.sharing", "tests.stack"]
