@@ -209,7 +209,7 @@ class DirectPort:
             InvalidInput: several deployments may be meant, or the one that was said is of another kind.
             PrefectError: Prefect does not say which flow run made the call.
         """
-        known = self._with_caller(FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call)
+        known = known_call(call, self._gateway)
 
         def find(connection: Connection) -> tuple[Row[Any], Row[Any] | None]:
             asked = ask_of_start(connection, known.flow_run)
@@ -371,13 +371,6 @@ class DirectPort:
         """End the run as cancelled: its body has stopped."""
         self._execution.acknowledge_cancel(run_id, fence)
 
-    def _with_caller(self, call: FlowCall) -> FlowCall:
-        """Ask Prefect who called the flow run, where the process does not know."""
-        task_run_id = call.flow_run.parent_task_run_id if call.flow_run is not None else None
-        if task_run_id is None or call.parent_run_id is not None or call.caller_id is not None:
-            return call
-        return replace(call, caller_id=self._gateway.read_callers([task_run_id]).get(task_run_id))
-
     def _check_store(self, reached: Answer | None) -> None:
         if self._store_id is not None and reached is not None and UUID(self._store_id) != (found := reached.scalar()):
             raise StoreMismatch(
@@ -391,3 +384,12 @@ class DirectPort:
         artifacts = {artifact.name: artifact for artifact in artifacts_of(connection, version.run_id)}
         removal.refuse_erased(version, f"{key}@v{version.number}", artifacts)
         return UpstreamVersion(role, deployment_id, key, version_id, version.number, artifacts)
+
+
+def known_call(start: FlowCall | FlowRunFacts, gateway: Gateway) -> FlowCall:
+    """Return the call that a start is, with who called its flow run: Prefect is asked where that is not known."""
+    call = FlowCall.of_deployment(start) if isinstance(start, FlowRunFacts) else start
+    task_run_id = call.flow_run.parent_task_run_id if call.flow_run is not None else None
+    if task_run_id is None or call.parent_run_id is not None or call.caller_id is not None:
+        return call
+    return replace(call, caller_id=gateway.read_callers([task_run_id]).get(task_run_id))

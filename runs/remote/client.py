@@ -7,10 +7,8 @@ the claim has given; a call that changes nothing the second time is made again w
 import os
 import random
 import socket
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +30,7 @@ from ..lease_terms import Beat, LeaseTerms
 from ..points.chunks import Chunk, SentChunk
 from ..points.left_behind import LeftBehind
 from ..points.spool import Spool, Spools
-from ..port import UpstreamVersion
+from ..port import UpstreamVersion, known_call
 from ..recording import SavedState
 from ..result import Result
 from ..steps import StepCount
@@ -89,7 +87,6 @@ class HttpPort:
         self._tokens: dict[tuple[UUID, int | None], str] = {}
         """By run and fence; without a fence, that of the run's newest attempt here."""
         self._client = httpx.Client(base_url=self._url + PATH, timeout=_TIMEOUT, transport=transport)
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -102,12 +99,8 @@ class HttpPort:
 
     def claim(self, call: FlowCall | FlowRunFacts, *, provenance: Mapping[str, str] | None = None) -> Claim:
         """Claim the run of this start of a flow's function, whoever triggered it; errors as `DirectPort.claim`."""
-        known = FlowCall.of_deployment(call) if isinstance(call, FlowRunFacts) else call
-        task_run_id = known.flow_run.parent_task_run_id if known.flow_run is not None else None
-        if task_run_id is not None and known.parent_run_id is None and known.caller_id is None:
-            known = replace(known, caller_id=self._gateway.read_callers([task_run_id]).get(task_run_id))
         request = wire.ClaimRequest(
-            call=known,
+            call=known_call(call, self._gateway),
             worker=f"{socket.gethostname()}:{os.getpid()}",
             provenance=None if provenance is None else dict(provenance),
             store_id=None if self._store_id is None else UUID(self._store_id),
