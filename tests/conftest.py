@@ -3,6 +3,7 @@
 import atexit
 import os
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -28,10 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
-def width_of_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def width_of_no_terminal() -> Iterator[None]:
     """Take away a width that a library may leave in the environment: tables are as wide as they need."""
-    monkeypatch.delenv("COLUMNS", raising=False)
-    os.unsetenv("COLUMNS")  # one that was set without Python
+    # Not with the fixture `monkeypatch`: what a test replaces would stay so while its other fixtures end.
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("COLUMNS", raising=False)
+        os.unsetenv("COLUMNS")  # one that was set without Python
+        yield
 
 
 pytest_plugins = ["tests.browser", "tests.databases", "tests.sharing", "tests.stack"]
