@@ -1,7 +1,7 @@
-"""Calls of `freshline` in processes of their own, which are forked from one that has imported the libraries already.
+"""Calls of `freshline` in processes of their own, which are forked from one that has imported what most commands need.
 
-Owns the forking alone. What a command imports of Freshline it imports itself, in its own environment and directory,
-as the installed command does; only the libraries below are there before. They read no setting of ours or of Prefect's.
+Owns the forking alone. What is imported before reads no setting, neither ours nor Prefect's, and no file: a command
+does all that in its own environment and directory, as the installed command does.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-_LIBRARIES = (
+_IMPORTED = (
     *("click", "rich.console", "rich.table", "rich.tree", "yaml", "orjson", "httpx", "jsonschema", "croniter"),
     *(
         "pydantic_settings",
@@ -25,6 +25,7 @@ _LIBRARIES = (
         "sqlalchemy.dialects.postgresql.psycopg",
     ),
     *("alembic.command", "alembic.migration", "fsspec", "tzdata", "psutil"),
+    *("freshline.runs.cli", "freshline.runs.interface"),
 )
 
 
@@ -74,7 +75,7 @@ def _give_up(parent: subprocess.Popen[str]) -> None:
 
 
 def _serve() -> None:
-    for name in _LIBRARIES:
+    for name in _IMPORTED:
         __import__(name)
     for line in sys.stdin:
         child = os.fork()
