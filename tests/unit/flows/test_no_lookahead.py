@@ -4,7 +4,7 @@ decided must stay equal to the last byte.
 Features, predictions and long-short weights of a date need a window of prices around it, which ends well after the
 date. The optimiser's path is checked step by step: when each choice stays equal given the weights before it, the whole
 path does. Every rebalance date is checked, and every model refitted on each of them, in the tests marked slow, which
-take minutes. The normal run takes one date in five, so that each month of the year has its turn again and again, and
+take minutes. The normal run takes one date in eleven, so that each month of the year has its turn again and again, and
 refits around every refit: what decides is the same code on all of them.
 """
 
@@ -27,8 +27,8 @@ from tests.unit.flows.made import same_bytes, scrambled_after
 _BEFORE, _AFTER = 330, 70
 """Rows of prices around a date: enough for the longest look back (252 + 63), and for three months after it."""
 
-in_steps = pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
-"""One rebalance date in five; each of them."""
+in_steps = pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
+"""One rebalance date in eleven; each of them."""
 
 
 @pytest.fixture(scope="module")
