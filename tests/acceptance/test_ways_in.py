@@ -116,6 +116,8 @@ def open_menu(page, ways, name, entry):
     page.get_by_role("menuitem", name=entry).click()
 
 
+# Both clicks are also made, one after the other, on the main job.
+@pytest.mark.slow
 @pytest.mark.browser
 def test_quick_run_clicked_gives_one_manual_run(ways, begun, browser_page):
     press(browser_page, lambda: open_menu(browser_page, ways, "quick", "Quick run"))
@@ -125,6 +127,7 @@ def test_quick_run_clicked_gives_one_manual_run(ways, begun, browser_page):
     assert is_alone(ways, "quick", run)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_custom_run_clicked_gives_one_manual_run_with_its_parameters(ways, begun, browser_page):
     open_menu(browser_page, ways, "custom", "Custom run")

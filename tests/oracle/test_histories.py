@@ -53,7 +53,7 @@ def play_all(request, database, clock, seeds):
 @pytest.mark.timeout(600)
 def test_histories_agree_with_the_oracle_after_every_step(request, database, clock):
     # Postgres takes longer, and has the two thousand as well.
-    play_all(request, database, clock, range(ENOUGH if database.dialect == "sqlite" else ENOUGH // 2))
+    play_all(request, database, clock, range(ENOUGH if database.dialect == "sqlite" else ENOUGH // 4))
 
 
 @pytest.mark.slow

@@ -146,6 +146,8 @@ def test_deploy_gives_what_prefects_own_command_gives(stack: RunningStack, proje
             assert one[key] == other[key]
 
 
+# That one fires, with its run, is seen among the ways in.
+@pytest.mark.slow
 @pytest.mark.stack
 def test_schedule_fires(stack: RunningStack, tmp_path: Path) -> None:
     """Prefect 3.8's scheduler says in its log alone that it cannot work with SQLAlchemy 2.1."""

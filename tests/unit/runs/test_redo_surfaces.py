@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from freshline.runs import interface
 from freshline.runs.cli import cli, redo
 from freshline.runs.composition import Freshline
+from freshline.runs.redo.backfilling import Backfills
 from freshline.runs.result import Result
 from freshline.storage.artifacts import ArtifactRecord
 from freshline.storage.ids import show_run_id
@@ -25,6 +26,7 @@ def shared(world, monkeypatch):
     """The small world is the store that the environment names."""
     made = Freshline(Settings(), world.database, world.objects)
     monkeypatch.setattr(interface, "shared_freshline", lambda: made)
+    monkeypatch.setitem(Backfills.wait.__kwdefaults__, "poll_s", 0.02)
     return world
 
 
