@@ -10,9 +10,9 @@ from uuid import UUID
 
 from fastapi import Query, Request
 
-from ...storage.errors import InvalidInput, ObjectCorrupt
+from ...storage.errors import InvalidInput
 from ..composition import Freshline
-from ..points.chunks import Chunk, decode
+from ..points import unpacking
 from ..points.recording import PointRecording
 from ..port import DirectPort
 from ..remote import wire
@@ -125,7 +125,7 @@ def newest_checkpoint(request: Request, run_id: UUID) -> wire.NewestMessage:
 def record_points(request: Request, run_id: UUID, body: wire.PointsMessage) -> wire.EndMessage:
     """Store a chunk of metric values."""
     chunk = body.chunk()
-    _check(chunk)
+    unpacking.check(chunk)
     return wire.EndMessage(end=port_of(request).record_points(run_id, _fence(request, body), chunk, body.latest))
 
 
@@ -204,13 +204,3 @@ def _check_own(artifacts: Sequence[wire.ArtifactMessage]) -> None:
             raise InvalidInput(
                 f"the artifact {artifact.name!r} lies outside the store: only a publication refers to that"
             )
-
-
-def _check(chunk: Chunk) -> None:
-    """Let pass a chunk that holds what it says: whoever reads it later trusts it."""
-    try:
-        rows = decode(chunk.payload).num_rows
-    except ObjectCorrupt as error:
-        raise InvalidInput(str(error)) from None
-    if rows != chunk.rows:
-        raise InvalidInput(f"a chunk says that it has {chunk.rows:,} metric values, and has {rows:,}")

@@ -105,12 +105,23 @@ def decode(payload: bytes) -> "pa.Table":
     """
     import pyarrow as pa
 
-    if payload[:1] != _VERSION:
-        raise ObjectCorrupt(f"a chunk of metric values has the unknown form {payload[:1]!r}")
     try:
-        return pa.ipc.open_stream(pa.py_buffer(payload)[1:]).read_all()
+        return pa.ipc.open_stream(stream_of(payload)).read_all()
     except (pa.ArrowException, OSError) as error:
         raise ObjectCorrupt(f"a chunk of metric values cannot be read: {error}") from None
+
+
+def stream_of(payload: bytes) -> "pa.Buffer":
+    """Return the Arrow stream in what `encode` returned.
+
+    Raises:
+        ObjectCorrupt: these bytes are not what it returned.
+    """
+    import pyarrow as pa
+
+    if payload[:1] != _VERSION:
+        raise ObjectCorrupt(f"a chunk of metric values has the unknown form {payload[:1]!r}")
+    return pa.py_buffer(payload)[1:]
 
 
 def chunks_of(points: Sequence[Point], *, first: int) -> Iterator[Chunk]:
