@@ -64,25 +64,21 @@ def get_preview(
     limit: Annotated[int, Query(ge=1, le=500, description="Rows.")] = 50,
     every: Annotated[int, Query(ge=1, le=MAX_INTEGER, description="Of so many rows one, to draw a long table.")] = 1,
 ) -> PreviewDocument:
-    """Return its first rows, of at most 500 columns; long texts are cut off after 1,000 characters."""
-    import pyarrow as pa
+    """Return its first rows, of at most 500 columns; long texts are cut off after 1,000 characters.
 
-    from ...storage.forms import read_batches
+    Only the parts of the table that have these rows are read; rows so far apart that this is more than 256 MiB are
+    refused.
+    """
+    from ...storage.preview import rows_of
 
     stored = _artifact(freshline, run_id, artifact_id).stored_table()
     columns = stored.schema[:_MOST_COLUMNS]
     rows: list[list[Any]] = []
-    num_seen = 0
-    for batch in read_batches(freshline.objects, stored, columns=[name for name, _ in columns]):
-        wanted = range(-num_seen % every, batch.num_rows, every)[: limit - len(rows)]
-        part = batch.take(pa.array(wanted, pa.int64()))
-        num_seen += batch.num_rows
-        if part.num_columns:
-            rows += [
-                list(row) for row in zip(*(map(_cell, column.to_pylist()) for column in part.columns), strict=True)
-            ]
-        if len(rows) >= limit:
-            break
+    if columns:
+        names = [name for name, _ in columns]
+        for part in rows_of(freshline.objects, stored, columns=names, limit=limit, every=every):
+            cells = (map(_cell, column.to_pylist()) for column in part.columns)
+            rows += [list(row) for row in zip(*cells, strict=True)]
     return PreviewDocument(columns=[list(column) for column in columns], rows=rows, num_rows=stored.rows)
 
 
