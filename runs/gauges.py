@@ -1,12 +1,14 @@
 """The numbers that a monitoring system collects: how many runs, how old what waits, how fresh the deployments are.
 
 A few queries in one snapshot, none of which reads the runs that ended long ago, asked once in a few seconds however
-many ask.
+many ask. They are asked in a thread of their own: whoever collects is answered in time, also while the database hangs,
+and it is not asked a second time meanwhile.
 """
 
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -16,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from ..lineage.models import Activity, Deployment, DeploymentState, Freshness
 from ..storage.database import Database
+from ..storage.errors import StoreUnavailable
 from .models import Outbox, Run
 from .repair.passes import last_pass_at
 from .status import ACTIVE, TERMINAL, RunStatus
@@ -30,6 +33,8 @@ W = TypeVar("W", Freshness, Activity)
 ENDED_WITHIN = timedelta(hours=1)
 """Runs that ended longer ago are not counted."""
 _KEPT_S = 5.0
+_WITHIN_S = 5.0
+"""Prometheus itself gives up after ten seconds, unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +62,42 @@ class Readings:
 class Gauges:
     """Reads the numbers of one tenant, and keeps them for a few seconds."""
 
-    def __init__(self, database: Database, *, tenant_id: str = "default", kept_s: float = _KEPT_S) -> None:
-        self._database, self._tenant_id, self._kept_s = database, tenant_id, kept_s
+    def __init__(
+        self, database: Database, *, tenant_id: str = "default", kept_s: float = _KEPT_S, within_s: float = _WITHIN_S
+    ) -> None:
+        self._database, self._tenant_id = database, tenant_id
+        self._kept_s, self._within_s = kept_s, within_s
         self._lock = threading.Lock()
-        self._last: Readings | None = None
-        self._good_until = 0.0
+        self._asked: Future[Readings] | None = None
+        self._asked_at = self._good_until = 0.0
 
     def read(self) -> Readings:
-        """Return the numbers, now or a few seconds ago.
+        """Return the numbers, now or a few seconds ago, within the time that the database is given to answer.
 
         Raises:
-            StoreUnavailable: the database cannot be reached.
+            StoreUnavailable: the database cannot be reached, or has not answered in time.
         """
         with self._lock:
-            if self._last is None or time.monotonic() >= self._good_until:
-                with self._database.read() as connection:
-                    self._last = self._readings(connection, self._database.now(connection))
-                self._good_until = time.monotonic() + self._kept_s
-            return self._last
+            now = time.monotonic()
+            asked = self._asked
+            if asked is None or (asked.done() and (asked.exception() is not None or now >= self._good_until)):
+                asked = self._asked = Future()
+                self._asked_at = now
+                threading.Thread(target=self._ask, args=(asked,), name="freshline-gauges", daemon=True).start()
+            left_s = self._asked_at + self._within_s - now
+        wait([asked], max(0.0, left_s))
+        if not asked.done():
+            raise StoreUnavailable(f"the database has not answered within {self._within_s:g} s")
+        return asked.result()
+
+    def _ask(self, asked: "Future[Readings]") -> None:
+        try:
+            with self._database.read() as connection:
+                found = self._readings(connection, self._database.now(connection))
+            self._good_until = time.monotonic() + self._kept_s
+            asked.set_result(found)
+        except BaseException as error:  # whoever waits is told, whatever it is
+            asked.set_exception(error)
 
     def _readings(self, connection: Connection, now: datetime) -> Readings:
         # An expression has no index: SQLite would begin with all runs of the tenant.

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from fastapi.routing import iter_route_contexts
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
@@ -25,6 +27,8 @@ routes = Routes(tags=["monitoring"])
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
+_THREADS = CapacityLimiter(4)
+"""Of its own: those of the other routes may all wait for a database that hangs."""
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -90,10 +94,10 @@ class _Numbers(Collector):
         self._gauges, self._live = gauges, live
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield every gauge; without those of the store while it cannot be reached."""
+        """Yield every gauge; without those of the store while it cannot be reached, or does not answer."""
         try:
             readings = self._gauges.read()
-        except FreshlineError:
+        except (FreshlineError, sa.exc.DBAPIError):  # it may also be lost between two questions
             readings = None
         yield _gauge("freshline_store_up", "1 when the database of records answers", float(readings is not None))
         yield _gauge("freshline_streams", "Streams that are open", float(self._live.num_subscribers))
@@ -129,10 +133,14 @@ def _of_store(readings: Readings) -> Iterator[GaugeMetricFamily]:
     },
 )
 @read
-def get_metrics(request: Request) -> Response:
-    """Return the store's numbers and this server's; those of the store are kept for some seconds."""
+async def get_metrics(request: Request) -> Response:
+    """Return the store's numbers and this server's; those of the store are kept for some seconds.
+
+    Answers within a few seconds: while the database does not, without its numbers, and `freshline_store_up` is 0.
+    """
     meter: Meter = request.app.state.meter
-    return Response(generate_latest(meter.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    numbers = await to_thread.run_sync(generate_latest, meter.registry, limiter=_THREADS)
+    return Response(numbers, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

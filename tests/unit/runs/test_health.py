@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -189,3 +190,41 @@ def test_readings_are_kept_for_all_who_ask(world: World) -> None:
     first = gauges.read()
     world.service.submit("refresh/prices")
     assert gauges.read() is first
+
+
+def test_database_that_hangs_is_not_waited_for_and_not_asked_again_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, asked = threading.Event(), []
+    read = world.database.read
+
+    @contextmanager
+    def hanging() -> Iterator[Any]:
+        asked.append(threading.current_thread())
+        assert go_on.wait(30)
+        with read() as connection:
+            yield connection
+
+    monkeypatch.setattr(world.database, "read", hanging)
+    gauges = Gauges(world.database, kept_s=3600, within_s=0.05)
+    with ThreadPoolExecutor(4) as executor:
+        for failed in [executor.submit(gauges.read) for _ in range(8)]:
+            with pytest.raises(StoreUnavailable, match=r"has not answered within 0\.05 s"):
+                failed.result(timeout=20)
+    assert len(asked) == 1
+    go_on.set()
+    asked[0].join(30)
+    assert gauges.read().open_entries == 0
+    assert len(asked) == 1
+
+
+def test_database_that_was_away_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise StoreUnavailable("it is away")
+
+    gauges = Gauges(world.database, kept_s=3600, within_s=30)
+    with monkeypatch.context() as patched:
+        patched.setattr(world.database, "read", away)
+        with pytest.raises(StoreUnavailable, match="it is away"):
+            gauges.read()
+    assert gauges.read().open_entries == 0
