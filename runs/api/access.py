@@ -188,13 +188,18 @@ def access_for(settings: Settings, *, host: str = "127.0.0.1", port: int | None 
     )
 
 
+def token_place(settings: Settings) -> str:
+    """Return where the token of these settings is found, for people: never the token."""
+    return "the setting FRESHLINE_API_TOKEN" if settings.api_token is not None else str(_file_in(settings.home))
+
+
 def token_in(home: Path) -> str:
     """Return the token in the file of this home; a new one is made for its owner alone.
 
     Raises:
         InvalidInput: others can read the file, or it holds no token.
     """
-    path = home.expanduser().absolute() / TOKEN_FILE
+    path = _file_in(home)
     try:
         if not path.exists():
             _make(path)
@@ -211,6 +216,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _file_in(home: Path) -> Path:
+    return home.expanduser().absolute() / TOKEN_FILE
 
 
 def _make(path: Path) -> None:

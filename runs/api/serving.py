@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from ...storage.errors import StackError
 from ..composition import Freshline
-from .access import Access, access_for
+from .access import Access, access_for, token_place
 from .app import create_app
 
 _START_S = 20.0
@@ -75,6 +75,15 @@ class Serving:
     def page_url(self) -> str:
         """The page's address with the token behind the `#`, which no browser sends to any server."""
         return f"{self.url}/#token={self.access.token}"
+
+    def told(self, *, to_terminal: bool) -> list[str]:
+        """Return the lines that say where the page is: with the token for a person, and without for what keeps them.
+
+        What a service prints is kept by its journal, for more readers than the token has.
+        """
+        if to_terminal:
+            return [f"Page: {self.page_url}"]
+        return [f"Page: {self.url}", f"Token: {token_place(self._freshline.settings)}"]
 
     def check(self) -> None:
         """Let pass a server that serves.

@@ -1,5 +1,7 @@
 """The API and the page alone: serve."""
 
+import sys
+
 import click
 
 from .output import console
@@ -21,7 +23,8 @@ def serve(*, host: str, port: int | None) -> None:
     out = console()
     with Serving(freshline, host=host, port=port) as serving:
         out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
-        out.print(f"Page: {serving.page_url}", soft_wrap=True)
+        for line in serving.told(to_terminal=sys.stdout.isatty()):
+            out.print(line, soft_wrap=True)
         if not is_loopback(host):
             out.print("Others reach it: it speaks no TLS, so put a proxy before it; every request needs the token.")
         closed = on_terminate()

@@ -1,6 +1,7 @@
 """What keeps running: up, reconcile."""
 
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
         Serving(stack.freshline) as serving,
     ):
         status.stop()
-        out.print(f"Page: {serving.page_url}", soft_wrap=True)
+        for line in serving.told(to_terminal=sys.stdout.isatty()):
+            out.print(line, soft_wrap=True)
         out.print(f"Prefect: {stack.stack.ui_url}   records, objects and logs: {stack.directory}")
         out.print("In another terminal:")
         out.print(f"  export FRESHLINE_HOME={stack.directory} PREFECT_API_URL={stack.stack.api_url}")

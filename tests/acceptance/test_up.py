@@ -34,8 +34,8 @@ def up(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_server_of_up_answers_is_well_and_ends_at_sigterm(up):
     assert up.stdout is not None
-    page = next(line for line in up.stdout if line.startswith("Page: ")).split()[1]
-    address, _, token = page.partition("/#token=")
+    address = next(line for line in up.stdout if line.startswith("Page: ")).split()[1]
+    token = Path(up.stdout.readline().removeprefix("Token: ").strip()).read_text().strip()
     with httpx.Client(base_url=address, timeout=WAIT_S, trust_env=False) as client:
         assert "<title>" in client.get("/").text
         assert client.get("/api/v1/runs").json() == {"items": [], "next_cursor": None}

@@ -11,6 +11,7 @@ import time
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from freshline.runs.api.serving import Serving
 from freshline.runs.composition import Freshline
@@ -63,6 +64,14 @@ def test_server_answers_at_its_address_with_its_token(freshline):
         assert "server" not in client.get("/deployments").headers
 
 
+def test_address_with_the_token_is_for_a_terminal_alone(freshline):
+    with Serving(freshline) as serving:
+        assert serving.told(to_terminal=True) == [f"Page: {serving.page_url}"]
+    own = Freshline(freshline.settings.model_copy(update={"api_token": SecretStr("s" * 20)}), freshline.database, None)
+    with Serving(own) as serving:
+        assert serving.told(to_terminal=False) == [f"Page: {serving.url}", "Token: the setting FRESHLINE_API_TOKEN"]
+
+
 def test_port_that_is_taken_is_named_with_the_setting(freshline):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -100,16 +109,15 @@ def test_serve_prints_where_it_is_and_ends_at_sigterm(tmp_path):
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        said = [process.stdout.readline() for _ in range(2)]
+        said = [process.stdout.readline() for _ in range(3)]
         assert said[0].startswith("API: http://127.0.0.1:"), said
-        assert said[1].startswith("Page: http://127.0.0.1:"), said
-        assert "/#token=" in said[1]
         address = said[0].split()[1]
+        assert said[1:] == [f"Page: {address.removesuffix('/api/v1')}\n", f"Token: {tmp_path / 'api-token'}\n"]
         assert httpx.get(f"{address}/runs").json() == {"items": [], "next_cursor": None}
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
-        assert said[1].partition("#token=")[2].strip() not in errors
+        assert (tmp_path / "api-token").read_text().strip() not in "".join(said) + rest + errors
     finally:
         process.kill()
         process.communicate()
