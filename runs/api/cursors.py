@@ -1,7 +1,8 @@
 """Cursors: where a list goes on, as a text that says nothing to its reader.
 
 A cursor belongs to one question: of another one, or changed, it is refused. It names the last thing that was given
-(keyset), so that what is inserted meanwhile moves nothing.
+(keyset), so that what is inserted meanwhile moves nothing. What tells it from others is no secret: whoever reads this
+can make one, and whoever asks with one looks at what stands in it.
 """
 
 import base64
@@ -30,12 +31,13 @@ def decode(cursor: str, *, of: str, asked: Mapping[str, Any] | None = None) -> A
     """
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-    except ValueError:  # no base64, or not even ASCII
-        raise _refused() from None
-    check, payload = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
-    if check != _check(payload, of, asked) or encode(json.loads(payload), of=of, asked=asked) != cursor:
-        raise _refused()
-    return json.loads(payload)
+        check, payload = raw[:_CHECK_BYTES], raw[_CHECK_BYTES:]
+        last = json.loads(payload) if check == _check(payload, of, asked) else None
+        if last is None or encode(last, of=of, asked=asked) != cursor:
+            raise refused()
+    except (ValueError, RecursionError):  # no base64, not even ASCII, or no JSON
+        raise refused() from None
+    return last
 
 
 def _check(payload: bytes, of: str, asked: Mapping[str, Any] | None) -> bytes:
@@ -43,7 +45,8 @@ def _check(payload: bytes, of: str, asked: Mapping[str, Any] | None) -> bytes:
     return hashlib.blake2b(payload, digest_size=_CHECK_BYTES, key=hashlib.sha256(question).digest()).digest()
 
 
-def _refused() -> Refusal:
+def refused() -> Refusal:
+    """Return the problem of a cursor that is none of this question."""
     return Refusal(
         Code.INVALID_ARGUMENT,
         "this cursor does not belong to this question; begin without one",

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from .cursors import decode, encode
+from .context import MAX_INTEGER
+from .cursors import decode, encode, refused
 from .documents import ListPage
 from .problems import Code, Refusal
 
@@ -22,14 +23,22 @@ def cut(
     """Return the page behind a cursor of rows that are sorted by `key`, JSON, and the next cursor."""
     if cursor is not None:
         last = _as_tuple(decode(cursor, of=of, asked=asked))
-        rows = [row for row in rows if _as_tuple(key(row)) > last]
+        try:
+            rows = [row for row in rows if _as_tuple(key(row)) > last]
+        except TypeError:  # no key of such rows
+            raise refused() from None
     page = rows[:limit]
     return page, encode(key(page[-1]), of=of, asked=asked) if len(rows) > limit else None
 
 
 def behind(cursor: str | None, *, of: str, asked: Mapping[str, Any]) -> int | None:
     """Return the number that a cursor names; none without one."""
-    return None if cursor is None else int(decode(cursor, of=of, asked=asked))
+    if cursor is None:
+        return None
+    number = decode(cursor, of=of, asked=asked)
+    if type(number) is not int or not 0 <= number <= MAX_INTEGER:
+        raise refused()
+    return number
 
 
 def numbered(

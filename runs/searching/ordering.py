@@ -94,7 +94,7 @@ class Sort:
             return str(value)
         return value.hex if isinstance(value, UUID) else value
 
-    def read(self, written: Any) -> Any:
+    def read(self, written: Any) -> Any:  # noqa: PLR0911 - one line per kind
         """Return a value that was written so; raises ValueError or TypeError for anything else."""
         match self.kind:
             case Kind.TIME:
@@ -108,8 +108,10 @@ class Sort:
                 return UUID(hex=written)
             case Kind.NUMBER:
                 return _whole(written, 31) if isinstance(self.value.type, sa.Integer) else _number(written)
-            case Kind.DURATION | Kind.FLAG:
-                return _whole(written, 63 if self.kind == Kind.DURATION else 1)
+            case Kind.DURATION:
+                return _whole(written, 63)
+            case Kind.FLAG:
+                return _flag(written)
             case _:
                 if not isinstance(written, str) or "\0" in written:
                     raise TypeError("no text")
@@ -178,6 +180,7 @@ def place_of(cursor: str, sort: Sort, search: str) -> Place:
         fingerprint, now, num_before, has_value, value, run_id = read
         moment = datetime.fromisoformat(now)
         is_whole = isinstance(num_before, int) and moment.tzinfo is not None and isinstance(has_value, bool)
+        moment = moment.astimezone(UTC)  # OverflowError: its year in UTC is not between 1 and 9999
         if not is_whole or not 0 <= num_before < 1 << 53:
             raise ValueError("parts of another type")
         found = sort.read(value) if has_value and sort.value is not None else None
@@ -198,6 +201,12 @@ def _fingerprint(search: str) -> str:
 def _whole(written: Any, bits: int) -> int:
     if not isinstance(written, int) or abs(written) >= 1 << bits:
         raise ValueError("no whole number that the column holds")
+    return written
+
+
+def _flag(written: Any) -> bool:
+    if not isinstance(written, bool):
+        raise TypeError("neither true nor false")
     return written
 
 

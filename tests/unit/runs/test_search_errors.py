@@ -5,9 +5,12 @@ import json
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from freshline.runs.searching.errors import SearchError
 from freshline.runs.searching.grammar import parse
+from freshline.runs.searching.ordering import _fingerprint
 from freshline.runs.searching.searches import Searches
 from freshline.storage.errors import InvalidInput
 from tests.databases import new_database_url
@@ -207,6 +210,7 @@ def test_cursor_that_was_not_given_out_is_refused(searches, forged):
         ("version", "inf"),
         ("sharpe_ratio", math.nan),
         ("actor", "\ud800"),
+        ("background", -1),
         ("created_at", "0001-01-01T00:00:00+14:00"),
         ("ended_at", "9999-12-31T23:59:59-14:00"),
     ],
@@ -217,3 +221,40 @@ def test_cursor_with_what_the_field_cannot_hold_is_refused(searches, order_by, v
     parts = json.loads(base64.urlsafe_b64decode(known + "=" * (-len(known) % 4)))
     with pytest.raises(InvalidInput, match="is no cursor"):
         search.page(cursor(*parts[:3], True, value, parts[5]))
+
+
+@pytest.mark.parametrize("now", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_cursor_that_begins_outside_of_the_years_is_refused(searches, now):
+    search = searches.search("created_at > today", order_by="-created_at")
+    with pytest.raises(InvalidInput, match="is no cursor"):
+        search.page(cursor(_fingerprint(search._name), now, 0, True, NOW, RUN_ID))
+
+
+PARTS = [
+    None, True, -1, 0, 1, 7, 1 << 53, 1 << 64, 1e300, math.inf, math.nan, "", "a", "\0", "\ud800", "inf", RUN_ID, NOW,
+    "2026-01-05", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59+00:00", [], [1], {},
+]  # fmt: skip
+ORDERS = ["id", "-created_at", "ended_at", "background", "attempt", "actor", "status", "version", "data_as_of",
+          "duration", "progress", "parent", "sharpe_ratio", "deployment"]  # fmt: skip
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    order_by=st.sampled_from(ORDERS),
+    query=st.sampled_from(["", "created_at > -7d", "created_at > today"]),
+    values=st.tuples(*[st.sampled_from(PARTS)] * 4),
+    forged=st.sets(st.integers(0, 3)),
+)
+def test_forged_cursor_of_the_right_search_is_refused_or_gives_a_page(searches, order_by, query, values, forged):
+    """What tells a cursor of this search is no secret: anybody can put anything into one."""
+    search = searches.search(query, order_by=order_by)
+    usual = (NOW, 0, 1, RUN_ID)
+    now, count, value, run_id = (values[at] if at in forged else usual[at] for at in range(4))
+    forged_cursor = cursor(_fingerprint(search._name), now, count, True, value, run_id)
+    try:
+        num_found = len(search.page(forged_cursor).items)
+    except InvalidInput as error:
+        said = str(error)
+    else:
+        said = "is no cursor" if num_found <= 2 else f"{num_found} runs"
+    assert "is no cursor" in said

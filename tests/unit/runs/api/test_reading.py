@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from freshline.runs.api.access import Access
 from freshline.runs.api.app import create_app
+from freshline.runs.api.cursors import encode
 from freshline.runs.author_models import RunMessage
 from freshline.runs.composition import Freshline
 from freshline.runs.curation import Curation
@@ -194,6 +195,16 @@ def test_log_is_read_page_by_page_without_gaps(story):
     other = story.path(story.prices, "/events")
     story.api.problem("GET", other, params={"cursor": cursor}, status=422, code="invalid_argument")
     story.api.problem("GET", path, params={"after": 2**31}, status=422, code="invalid_argument")
+
+
+@pytest.mark.parametrize("last", ["a", -1, 2**31, 2**70, 1.5, True, [], [1], {}, math.nan], ids=repr)
+def test_forged_cursor_into_a_log_is_refused(story, last):
+    """The checksum is no secret: what stands behind it may be anything."""
+    forged = encode(last, of="events", asked={"run": show_run_id(story.momentum.id)})
+    problem = story.api.problem(
+        "GET", story.path(story.momentum, "/events"), params={"cursor": forged}, status=422, code="invalid_argument"
+    )
+    assert "this cursor does not belong to this question" in problem["detail"]
 
 
 def test_steps_messages_and_usage_are_read(story):

@@ -1,17 +1,23 @@
 """Who is let in, and what is refused before a route is asked: each guard with what it keeps out."""
 
+import base64
+import contextlib
 import os
 import stat
 from typing import Any
 
 import pytest
 from fastapi import APIRouter
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import exc
 
 from freshline.runs.api import app as application
+from freshline.runs.api import cursors
 from freshline.runs.api.access import Access, access_for, token_in
 from freshline.runs.api.app import API, ROOT, create_app
 from freshline.runs.api.cursors import decode, encode
+from freshline.runs.api.pages import cut
 from freshline.runs.api.policies import Policy, PolicyMissing, Routes, policy_of
 from freshline.runs.api.problems import CODE_OF, STATUS_OF, Code, Refusal, code_of
 from freshline.runs.composition import Freshline
@@ -315,9 +321,31 @@ def test_cursor_goes_on_where_it_says_and_belongs_to_its_question():
         ("", "versions", {"key": "a/b"}),
         ("é", "versions", {"key": "a/b"}),
         ("a", "versions", {"key": "a/b"}),
+        *((forged(payload), "versions", {"key": "a/b"}) for payload in (b"", b"{", b"null", b"\xff", b"[" * 1200)),
     ]:
         with pytest.raises(Refusal, match="cursor"):
             decode(text, of=of, asked=asked)
+
+
+def forged(payload):
+    """Return a cursor of the versions of a/b that holds what is given: how it is made is no secret."""
+    check = cursors._check(payload, "versions", {"key": "a/b"})
+    return base64.urlsafe_b64encode(check + payload).decode().rstrip("=")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda one: st.lists(one, max_size=5),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["a/b", ["dataset", "prices"], [1, "a/b", "prices", 3], [1, "a/b", "prices", None]])
+@settings(max_examples=30, deadline=None)
+@given(last=JSON)
+def test_forged_cursor_into_a_list_is_refused_or_gives_a_page(key, last):
+    with contextlib.suppress(Refusal):
+        page, following = cut(["one"], of="list", key=lambda _: key, cursor=encode(last, of="list"), limit=5)
+        assert (len(page) <= 1, following) == (True, None)
 
 
 def test_token_is_made_once_for_its_owner_alone(tmp_path):
