@@ -5,7 +5,6 @@ Times are UTC, ISO 8601 with `Z`; a run's id is `run-…`. A metric's value that
 `Infinity` or `-Infinity`: JSON has no such numbers, and null would say that there is no value.
 """
 
-import math
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Generic, TypeVar
@@ -14,6 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from ...storage.ids import show_run_id
+from ..json_numbers import WORDS, in_json
 from ..models import Run
 from ..status import RunStatus, StepStatus
 from .access import PREFIX
@@ -33,17 +33,15 @@ ShownRunId = Annotated[
 
 Number = Annotated[
     float,
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]}]}),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "enum": list(WORDS.values())}]}),
 ]
 """A value that may be no finite number."""
-
-_WORDS = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
 def plain(value: Any) -> Any:
     """Return a value of any form with words in the place of numbers that JSON does not have."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else _WORDS[str(value)]
+        return in_json(value)
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...storage.ids import show_run_id
+from ..json_numbers import in_json
 from .completing import complete_run
 from .output import console, json_option, print_json, say, table
 from .output import show as show_value
@@ -114,5 +115,5 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as JSON can have it: NaN and infinities are null."""
-    return {**row, "at": row["at"].isoformat(), "value": row["value"] if math.isfinite(row["value"]) else None}
+    """Return a row as JSON can have it: NaN and infinities are text."""
+    return {**row, "at": row["at"].isoformat(), "value": in_json(row["value"])}

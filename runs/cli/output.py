@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ import click
 
 from ...storage.ids import show_run_id
 from ...storage.literal import literal
+from ..json_numbers import in_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +121,7 @@ def seconds_of(run: "Run") -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON; NaN and infinities are null, as JSON has none."""
+    """Print JSON, which every parser reads: NaN and infinities are text, as JSON has none."""
     click.echo(json.dumps(plain(value), indent=2, allow_nan=False))
 
 
@@ -188,7 +188,7 @@ def _column_changes(diffs: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type
-    """Return a value as JSON can have it: NaN and infinities are null, moments and ids are text."""
+    """Return a value as JSON can have it: NaN, infinities, moments and ids are text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (*(field.name for field in dataclasses.fields(value)), *getattr(value, "DERIVED", ()))
         return {name: plain(getattr(value, name)) for name in names}
@@ -199,8 +199,8 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one line per type
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, float):
+        return in_json(value)
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value) if isinstance(value, UUID) else value

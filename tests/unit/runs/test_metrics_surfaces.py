@@ -50,7 +50,7 @@ def test_latest_values_are_shown_with_the_number_of_all(attempt):
     assert "4 values were logged over time" in done.output
     told = json.loads(call(attempt.run, "--json").output)
     assert (told["num_points"], told["status"]) == (4, "running")
-    assert [(one["name"], one["value"]) for one in told["latest"]] == [("[worst]", None), ("loss", None)]
+    assert [(one["name"], one["value"]) for one in told["latest"]] == [("[worst]", "Infinity"), ("loss", "NaN")]
 
 
 def test_series_is_shown_as_a_table_with_bars_and_as_json(attempt):
@@ -60,7 +60,7 @@ def test_series_is_shown_as_a_table_with_bars_and_as_json(attempt):
     assert "█▁ " in done.output
     rows = json.loads(call(attempt.run, "loss", "--json").output)
     assert [(row["name"], row["step"], row["value"]) for row in rows] == [
-        ("loss", 0, 3.0), ("loss", 1, 2.5), ("loss", 2, None),
+        ("loss", 0, 3.0), ("loss", 1, 2.5), ("loss", 2, "NaN"),
     ]  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_followed_run_prints_a_line_a_value_until_it_has_ended(attempt):
         "loss  step 0  3", "loss  step 1  2.5", "loss  step 2  nan", "[worst]  step 0  inf",
     ]  # fmt: skip
     rows = [json.loads(line) for line in call(attempt.run, "loss", "--follow", "--json").output.splitlines()]
-    assert [row["value"] for row in rows] == [3.0, 2.5, None]
+    assert [row["value"] for row in rows] == [3.0, 2.5, "NaN"]
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
