@@ -7,7 +7,7 @@ import click
 
 from ...storage.ids import show_run_id
 from .completing import complete_deployment
-from .output import console, json_option, plain, print_json, seconds_of, table
+from .output import console, json_option, plain, print_json, say, seconds_of, table
 
 if TYPE_CHECKING:
     from ..searching.found import FoundRun
@@ -28,7 +28,12 @@ def runs(*, query: str | None, order_by: str | None, limit: int, named: str | No
 
     metrics = [name.strip() for name in named.split(",") if name.strip()] if named is not None else []
     wanted = None if as_json and named is None else metrics
-    page = search(_query(query), order_by=order_by, limit=limit, metrics=wanted).page(size=limit)
+    asked = search(_query(query), order_by=order_by, limit=limit, metrics=wanted)
+    page = asked.page(size=limit)
+    if {*metrics}.difference(*(found.metrics for found in page.items)):
+        for name, nearest in asked.unknown_metrics().items():
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            say(f"Warning: no run has a metric {name!r}{hint}", err=True)
     if as_json:
         print_json([_document(found) for found in page.items])
         return

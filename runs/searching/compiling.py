@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from ...lineage import references
-from ...storage.errors import InvalidInput, NotFound
+from ...storage.errors import InvalidInput, NotFound, nearest_names
 from ...storage.statement import Statement, one_of
 from ..models import Metric, RunInput
 from ..status import ACTIVE, ENDED_BADLY
@@ -32,7 +32,7 @@ from .fields import (
     Field,
     Kind,
 )
-from .grammar import Comparison, Condition, Name, Not, Operator, Value
+from .grammar import Comparison, Condition, Form, Name, Not, Operator, Value
 from .matching import Clause, compared, compared_text, found_beside, json_holds, without_index
 from .values import Values
 
@@ -125,6 +125,7 @@ class Compiler:
         if metric is not None:
             return self._metric(metric, comparison)
         found = field_named(comparison.name, self.text)
+        self._check_null(comparison)
         path = comparison.name.parts[1:]
         if path:
             return self._label(path, comparison) if found.kind == Kind.TAGS else self._json(found, path, comparison)
@@ -274,6 +275,14 @@ class Compiler:
             listed = ", ".join(one for one in Operator if one in allowed)
             raise self._refused(f"{name} cannot be compared with {comparison.operator!s}; with {listed}", comparison)
 
+    def _check_null(self, comparison: Comparison) -> None:
+        """Let pass a comparison without the bare word null, which everywhere else means that there is nothing."""
+        for value in comparison.values:
+            if value.form == Form.WORD and value.text.lower() == "null":
+                instead = "is not null" if comparison.operator == Operator.UNEQUAL else "is null"
+                hint = f"write {comparison.name!s} {instead}, or 'null' in quotes where that is the text"
+                raise self._refused(f"null is no value: {hint}", value)
+
     def _refused(self, message: str, place: Comparison | Value) -> SearchError:
         return SearchError(message, self.text, place.name.at if isinstance(place, Comparison) else place.at)
 
@@ -313,6 +322,13 @@ def metric_named(connection: Connection, name: Name, text: str) -> str | None:
             f"there is no field {metric[:80]!r}, and no run has such a metric", text, name.at, known=known
         )
     return metric
+
+
+def unknown_metrics(connection: Connection, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names that no run has a metric of, each with the metrics that come nearest."""
+    unknown = [name for name in names if _HAS_METRIC.first(connection, wanted=name) is None]
+    known = metric_names(connection) if unknown else []
+    return {name: nearest_names(name, known) for name in unknown}
 
 
 def metric_names(connection: Connection) -> list[str]:

@@ -5,6 +5,7 @@
 Owns the words and their places in the text. What a name means is for `fields`.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -86,6 +87,9 @@ _SAID = {
     "$END": "the end",
 }
 """Terminal -> how an error calls it, where neither a value nor a comparison is expected."""
+_ENDS_A_WORD = re.compile(r"[\s()<>=!,'\"]")
+_SHOWN = 60
+"""Characters of a word that an error repeats."""
 _AFTER = frozenset({"_AND", "_OR", "RPAR", "$END"})
 """What may follow a comparison."""
 
@@ -244,8 +248,25 @@ def _explained(error: UnexpectedInput, text: str, *, is_order: bool) -> SearchEr
     rest = text[position:].split(maxsplit=1)
     if not rest:
         return SearchError(f"it ends where {expected} is expected", text, position)
-    hint = ", or its quote is not closed" if rest[0][0] in "'\"" else ""
+    hint = (
+        ", or its quote is not closed" if rest[0][0] in "'\"" else _quoting(text, position, expected, is_order=is_order)
+    )
     return SearchError(f"{rest[0][:40]!r} stands where {expected} is expected{hint}", text, position)
+
+
+def _quoting(text: str, position: int, expected: str, *, is_order: bool) -> str:
+    """Return a hint where what cannot be read looks like a part of a value or name that needs quotes."""
+    begin, end = position, position
+    while begin and not _ENDS_A_WORD.match(text[begin - 1]):
+        begin -= 1
+    while end < len(text) and not _ENDS_A_WORD.match(text[end]):
+        end += 1
+    word = text[begin:end][:_SHOWN]
+    if end == position or (begin == position and expected != _VALUE):
+        return ""
+    if is_order or expected == _COMPARISON:
+        return f'; a name with such signs stands in double quotes: "{word.removeprefix("-")}"'
+    return f"; a value with such signs stands in quotes: '{word}'"
 
 
 def _said(possible: set[str], *, is_open: bool, is_order: bool) -> str:

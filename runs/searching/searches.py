@@ -17,7 +17,7 @@ from ...storage.database import Database
 from ...storage.errors import InvalidInput
 from ...storage.statement import Sql, Statement
 from .candidates import few_runs
-from .compiling import METRIC, Compiler
+from .compiling import METRIC, Compiler, unknown_metrics
 from .fields import DEPLOYMENT, RUN, VERSION
 from .found import SHOWN, FoundRun, html_of, table_of
 from .grammar import Condition, parse, parse_order
@@ -118,6 +118,11 @@ class Search:
             compiler = self._compiler(connection, database.now(connection))
             counted: int = connection.execute(self._within(query, compiler)).scalar_one()
             return counted
+
+    def unknown_metrics(self) -> dict[str, tuple[str, ...]]:
+        """Return which of the `metrics` that were asked for no run has, each with the names that come nearest."""
+        with self._searches.database.read() as connection:
+            return unknown_metrics(connection, sorted(self._metrics or ()))
 
     def __iter__(self) -> Iterator[FoundRun]:
         cursor = None

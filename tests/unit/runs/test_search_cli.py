@@ -76,6 +76,19 @@ def test_runs_that_cannot_be_searched_for_are_one_line_and_a_wrong_call(call, mo
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_metric_that_no_run_has_is_a_warning_with_the_nearest_name(call, capsys, more):
+    def said(*arguments):
+        assert not cli.main(["runs", *arguments, *more], standalone_mode=False)
+        return capsys.readouterr().err
+
+    assert said("--metrics", "los,rows") == "Warning: no run has a metric 'los'; did you mean 'loss'?\n"
+    assert said("--metrics", "zzz") == "Warning: no run has a metric 'zzz'\n"
+    # Somebody has it, if nobody of those that are listed.
+    assert said("refresh/calendar", "--metrics", "loss") == ""
+    assert said("--metrics", "loss") == ""
+
+
 def test_limit_beyond_a_page_is_a_wrong_call(call):
     with pytest.raises(click.UsageError, match="501 is not in the range"):
         call("--limit", "501")

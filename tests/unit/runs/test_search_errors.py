@@ -46,6 +46,14 @@ UNREADABLE = [
     ("a = 1.2.3", 4, r"'1.2.3' stands where a value"),
     ("a. = 3", 3, r"'=' stands where a field or metric is expected"),
     ("a ~ 3", 2, r"'~' stands where a comparison"),
+    ("deployment = backtest/book", 21, r"'/book' stands where .* is expected; .* in quotes: 'backtest/book'"),
+    ("(inputs has refresh/prices@v1)", 19, r"a value with such signs stands in quotes: 'refresh/prices@v1'"),
+    ("git_commit = 3f2a", 13, r"a value is expected; a value with such signs stands in quotes: '3f2a'"),
+    (
+        "val-ic > 1",
+        3,
+        r"'-ic' stands where a comparison .*; a name with such signs stands in double quotes: \"val-ic\"",
+    ),
     ("status = 'failed'; DROP TABLE run", 17, r"';' stands where and, or or the end"),
     ("a = 1 -- comment", 6, r"'--' stands where and"),
     ("a = 1 /* b */", 6, r"'/\*' stands where and"),
@@ -127,6 +135,12 @@ MISUNDERSTOOD = [
     ("attempt.x = 3", r"attempt has no 'x': it is a number"),
     ("inputs.x has 'refresh/prices'", r"inputs has no 'x'"),
     ("metrics > 1", r"write metrics.<name>"),
+    ("actor = null", r"at character 9: null is no value: write actor is null, or 'null' in quotes"),
+    ("actor != NULL", r"write actor is not null"),
+    ("actor in (ann, null)", r"at character 16: null is no value: write actor is null"),
+    ("parameters.days = null", r"write parameters.days is null"),
+    ("ended_at = null", r"write ended_at is null"),
+    ("deployment = null", r"write deployment is null"),
 ]
 
 
@@ -145,6 +159,7 @@ def test_search_for_what_is_not_there_says_what_comes_near(searches, text, said)
     [
         ("--status", r"'-status' stands where a field or metric is expected"),
         ("status desc", r"'desc' stands where the end is expected"),
+        ("-val-ic", r"'-ic' stands where the end is expected; a name with such signs .* double quotes: \"val-ic\""),
         ("stats", r"did you mean 'status'"),
         ("tags", r"runs cannot be ordered by tags"),
         ("parameters.days", r"runs cannot be ordered by parameters.days"),
@@ -166,6 +181,11 @@ def test_page_of_an_impossible_size_is_refused(searches, size):
 def test_limit_below_one_is_refused(searches):
     with pytest.raises(InvalidInput, match="limit=0: give at least 1"):
         searches.search(limit=0)
+
+
+def test_text_that_reads_null_is_found_in_quotes(searches):
+    assert searches.search("actor = 'null' or parameters.x = 'null'").count() == 0
+    assert searches.search("actor = 'null' or attempt = 0").count() == 1
 
 
 def cursor(*parts):
