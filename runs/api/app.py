@@ -31,6 +31,7 @@ from . import (
     worker,
 )
 from .access import PREFIX, Access, access_for
+from .head import HeadAsGet
 from .openapi import describe
 from .policies import Routes, check_policies, read
 from .problems import install
@@ -94,6 +95,7 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
     install(app)
     describe(app)
     app.add_middleware(Security, access=access)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(prometheus.Timing, meter=meter)
     return app
 

@@ -189,7 +189,8 @@ def install(app: FastAPI) -> None:
 def _methods(request: Request) -> list[str]:
     """Return what the address takes; an address that is also one with an id in it counts as itself."""
     found = [one for one in iter_route_contexts(request.app.routes) if one.path_regex.match(request.url.path)]
-    return sorted({name for one in found if one.path_format == found[0].path_format for name in one.methods or ()})
+    names = {name for one in found if one.path_format == found[0].path_format for name in one.methods or ()}
+    return sorted(names | {"HEAD"} if "GET" in names else names)
 
 
 def _problem(

@@ -189,17 +189,17 @@ def test_health_is_503_until_all_parts_answer(world: World, app: FastAPI, api: A
     assert found["at"].endswith("Z")
 
 
-def test_health_answers_while_all_threads_wait_for_the_database(app: FastAPI) -> None:
+def test_health_and_metrics_answer_while_all_threads_wait_for_the_database(app: FastAPI) -> None:
     app.state.health = HealthCheck({"database": lambda: Finding(Condition.DOWN, "no answer")})
 
-    async def ask() -> int:
+    async def ask() -> list[int]:
         threads = to_thread.current_default_thread_limiter()
         for _ in range(int(threads.total_tokens)):
             threads.acquire_on_behalf_of_nowait(object())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ADDRESS) as client:
-            return (await asyncio.wait_for(client.get("/health"), 10)).status_code
+            return [(await asyncio.wait_for(client.get(path), 10)).status_code for path in ("/health", "/metrics")]
 
-    assert asyncio.run(ask()) == 503
+    assert asyncio.run(ask()) == [503, 200]
 
 
 def test_health_says_more_than_statuses_only_to_those_who_may_read(world: World, tmp_path: Any) -> None:
@@ -263,6 +263,28 @@ def test_metrics_without_a_database_say_so(app: FastAPI, api: Asking, monkeypatc
     found = numbers(api)
     assert found["freshline_store_up", ()] == 0
     assert not [name for name, _ in found if name.startswith("freshline_runs")]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_head_is_answered_as_get_without_its_content(world: World, app: FastAPI, api: Asking) -> None:
+    app.state.health = HealthCheck({"database": lambda: Finding(Condition.OK)})
+    run = world.run_through("refresh/prices")
+    for path in (f"/runs/{run.id}", "/runs/nothing", "//health", "//metrics", "//", "//assets/style.css"):
+        asked, got = api.request("HEAD", path), api.request("GET", path)
+        assert (asked.status_code, asked.content) == (got.status_code, b"")
+        for name in ("content-type", "etag", "content-security-policy"):
+            if name != "content-security-policy" or path != "//":  # that of the page is another one each time
+                assert asked.headers.get(name) == got.headers.get(name)
+    stream = api.request("HEAD", "/stream")
+    assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert app.state.live.num_subscribers == 0
+    assert (
+        numbers(api)[
+            "freshline_http_request_duration_seconds_count",
+            (("method", "HEAD"), ("route", "/api/v1/runs/{run_id}"), ("status", "200")),
+        ]
+        == 1
+    )
 
 
 # Statistics.

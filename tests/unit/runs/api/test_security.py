@@ -261,8 +261,10 @@ def test_unknown_address_and_method_are_problems(api):
     assert api.problem("GET", "/no/such", status=404, code="not_found")["instance"] == "/api/v1/no/such"
     api.problem("GET", "/runs/x/", status=404, code="not_found")
     problem = api.problem("PUT", "/session", status=405, code="invalid_argument")
-    assert "it takes DELETE, GET, POST" in problem["detail"]
-    for method, path, takes in (("DELETE", "/runs/active", "GET"), ("GET", "/runs/bulk", "POST")):
+    assert "it takes DELETE, GET, HEAD, POST" in problem["detail"]
+    for method, path, takes in (
+        ("DELETE", "/runs/active", "GET, HEAD"), ("GET", "/runs/bulk", "POST"), ("HEAD", "/runs/bulk", "POST"),
+    ):  # fmt: skip
         answer = api.request(method, path)
         assert (answer.status_code, answer.headers["allow"]) == (405, takes)
 

@@ -62,6 +62,9 @@ def test_server_answers_at_its_address_with_its_token(freshline):
         assert connection.getresponse().status == 413
         connection.close()
         assert "server" not in client.get("/deployments").headers
+        begun = client.head("/deployments")
+        assert (begun.status_code, begun.content) == (200, b"")
+        assert begun.headers["content-length"] == client.get("/deployments").headers["content-length"]
 
 
 def test_address_with_the_token_is_for_a_terminal_alone(freshline):
