@@ -45,6 +45,10 @@ _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
 
 
+class MomentNotStorable(NotStorable, exc.DontWrapMixin):
+    """A moment that no database holds. SQLAlchemy passes it on as it is."""
+
+
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
     """An aware UTC timestamp, to the microsecond, on both databases. A naive value is an error."""
 
@@ -59,8 +63,13 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
             if value is None:
                 return None
             if value.tzinfo is None:
-                raise NotStorable(f"the timestamp {value.isoformat()} has no time zone")
-            value = value.astimezone(UTC)
+                raise MomentNotStorable(f"the timestamp {value.isoformat()} has no time zone")
+            try:
+                value = value.astimezone(UTC)
+            except OverflowError:
+                raise MomentNotStorable(
+                    f"the timestamp {value.isoformat()} is not in the years 1 to 9999 of UTC"
+                ) from None
             return value.replace(tzinfo=None).isoformat(" ", "microseconds") if is_sqlite else value
 
         return bind

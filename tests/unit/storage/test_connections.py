@@ -1,10 +1,13 @@
 """Connections are kept between transactions, and none outlives the store that opened it."""
 
 import threading
+from datetime import datetime, timedelta, timezone
 
+import pytest
 import sqlalchemy as sa
 
-from freshline.storage.database import Database
+from freshline.storage.database import Database, UtcDateTime
+from freshline.storage.errors import InvalidInput
 
 
 def raw_of(connection):
@@ -53,3 +56,17 @@ def test_store_that_was_closed_opens_again_when_it_is_used(database):
     assert is_closed(first)
     with database.read() as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), "0001-01-01T00:00:00\\+14:00 is not in the years"),
+        (datetime.max.replace(tzinfo=timezone(-timedelta(hours=14))), "9999-12-31T23:59:59.999999-14:00 is not in"),
+        (datetime(2026, 1, 5), "2026-01-05T00:00:00 has no time zone"),
+    ],
+    ids=["before the first year", "behind the last year", "naive"],
+)
+def test_moment_that_no_database_holds_is_refused(database, moment, said):
+    with pytest.raises(InvalidInput, match=said), database.read() as connection:
+        connection.execute(sa.select(sa.literal(moment, UtcDateTime())))
