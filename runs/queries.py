@@ -29,6 +29,7 @@ from .reads import RunRead, reads_of
 from .record import as_run
 from .repair.auto_refresh_due import due
 from .repair.auto_refresh_rows import is_wanted, stale_among
+from .searching.matching import without_index
 from .status import RunStatus
 
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
@@ -108,10 +109,12 @@ class Queries:
 
     def runs(self, *, deployment: str | None = None, limit: int = 50) -> list[tuple[str, Run]]:
         """Return (deployment key, run), newest first; deleted runs not."""
+        # Most runs are the tenant's, and SQLite takes any index to be selective: it is to read in order.
+        tenant = without_index(store.RUN.c.tenant_id) if self.database.dialect == "sqlite" else store.RUN.c.tenant_id
         query = (
             sa.select(store.RUN, _DEPLOYMENT.c.key)
             .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
-            .where(store.RUN.c.tenant_id == self.tenant_id, store.RUN.c.deleted_at.is_(None))
+            .where(tenant == self.tenant_id, store.RUN.c.deleted_at.is_(None))
             .order_by(store.RUN.c.id.desc())
             .limit(limit)
         )
