@@ -61,7 +61,7 @@ class Background:
             # The reconciler does it too; from here the next date follows the one before within a second.
             self._thread("backfills", partial(advance_all, freshline.database), _BACKFILL_S),
             # So does this; from here a chain goes on within a second or two of each completion.
-            self._thread("auto-refresh", partial(refresh_stale, freshline.database), _REFRESH_S),
+            self._thread("auto-refresh", partial(refresh_stale, freshline.database, {}), _REFRESH_S),
             self._thread("spools", self._send_spools, _SPOOLS_S),
         ]
         if settings.prefect_artifacts:

@@ -29,11 +29,13 @@ _MOST_AT_ONCE = 100
 """Runs that one sweep submits: the reconciler has other work too, and the next sweep goes on."""
 
 
-def refresh_stale(database: Database) -> int:
+def refresh_stale(database: Database, refused: dict[UUID, str] | None = None) -> int:
     """Submit a run of every deployment that is due to be refreshed by itself; return how many.
 
-    Each in a transaction of its own: what is wrong with one does not keep the others.
+    Each in a transaction of its own: what is wrong with one does not keep the others. `refused` is what whoever sweeps
+    again and again keeps between sweeps: why a deployment's run was refused is logged when it changes, not each time.
     """
+    refused = {} if refused is None else refused
     with database.read() as connection:
         settled = auto_refresh_rows.settled(connection)
         if not auto_refresh_rows.is_wanted(connection) and not settled:
@@ -47,10 +49,10 @@ def refresh_stale(database: Database) -> int:
     if waits or settled:
         database.write(lambda connection: auto_refresh_rows.note_waits(connection, waits, settled))
     ready.sort(key=lambda item: (item[0], item[1].deployment_id))
-    return sum(_refresh(database, one) for _, one in ready[:_MOST_AT_ONCE])
+    return sum(_refresh(database, one, refused) for _, one in ready[:_MOST_AT_ONCE])
 
 
-def _refresh(database: Database, stale: Stale) -> bool:
+def _refresh(database: Database, stale: Stale, refused: dict[UUID, str]) -> bool:
     """Submit a run of one deployment, if it is still due."""
     faults.reach("auto_refresh.begin")
     try:
@@ -58,8 +60,11 @@ def _refresh(database: Database, stale: Stale) -> bool:
     except StoreError:
         raise
     except FreshlineError as error:
-        _LOGGER.warning("%s could not be refreshed by itself: %s", stale.key, error)
+        if refused.get(stale.deployment_id) != str(error):
+            _LOGGER.warning("%s could not be refreshed by itself: %s", stale.key, error)
+            refused[stale.deployment_id] = str(error)
         return False
+    refused.pop(stale.deployment_id, None)
     faults.reach("auto_refresh.committed")
     if run is None:
         return False

@@ -98,6 +98,7 @@ class Reconciler:
             grace=self._prefect,
         )
         self._mirror = Mirror(self.database, self.gateway)
+        self._not_refreshed: dict[UUID, str] = {}
 
     def pass_once(self) -> Repairs:
         """Do everything once.
@@ -113,7 +114,7 @@ class Reconciler:
         released = self._release_ready()
         refused = self._deadlines.refuse_waits()
         backfilled = advance_all(self.database)
-        refreshed = refresh_stale(self.database)
+        refreshed = refresh_stale(self.database, self._not_refreshed)
         now, runs = self._active()
         closed = self._close_ended([run for run in runs if run.flow_run_id is not None], now=now)
         closed += self._close_homeless([run for run in runs if run.flow_run_id is None], now=now)

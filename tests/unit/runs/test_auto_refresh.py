@@ -164,6 +164,15 @@ def test_deployment_that_cannot_be_refreshed_does_not_keep_the_others(world, cap
     assert open_run(world, BOOK).trigger_name == "auto_refresh"
     assert "came with another request before" in caplog.text
     assert world.reconcile().refreshed == 0
+    caplog.clear()
+    refused = {}
+    for _ in range(3):
+        assert refresh_stale(world.database, refused) == 0
+    assert caplog.text.count("could not be refreshed by itself") == 1
+    (stale,) = refused
+    refused[stale] = "another reason"
+    assert refresh_stale(world.database, refused) == 0
+    assert caplog.text.count("could not be refreshed by itself") == 2
 
 
 @on_sqlite
