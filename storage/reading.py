@@ -87,7 +87,8 @@ def scan(
 ) -> "pyarrow.dataset.Dataset":
     """Return a table as an Arrow dataset, which DuckDB and polars read too; arguments and errors as of `read`.
 
-    The columns are in plain form (dictionaries decoded). Damage that is found while it is read is an Arrow error.
+    The columns are in plain form (dictionaries decoded). Damage that is found while it is read is an Arrow error, which
+    does not name the object: `freshline verify` does.
     """
     return read(
         reference, table=table, where=where, until=until, as_="scan", data_date=data_date, at=at, settings=settings
