@@ -53,10 +53,13 @@ def inputs(
     """
 
     meant = id_of(reference)
+    if recursive and questions.is_run(meant):
+        run_id = questions.run_named(meant)
+        return _told(
+            lambda store, tenant: questions.inputs_of_run(store, run_id, tenant_id=tenant), database, tenant_id
+        )
 
     def ask(connection: Connection, tenant: str) -> Listing[InputVersion]:
-        if recursive and questions.is_run(meant):
-            return questions.inputs_of_run(connection, questions.run_named(meant), tenant_id=tenant)
         version_id = questions.version_named(connection, meant, tenant_id=tenant)
         return questions.inputs_of(connection, version_id, recursive=recursive)
 
@@ -165,13 +168,22 @@ def answer(ask: Callable[[Connection, str], T], database: Database | None, tenan
         StoreUnavailable: there is no store, or it cannot be reached.
         StoreVersion: the store has another schema than this program knows.
     """
+
+    def read(store: Database, tenant: str) -> T:
+        with store.read() as connection:
+            return ask(connection, tenant)
+
+    return _told(read, database, tenant_id)
+
+
+def _told(ask: Callable[[Database, str], T], database: Database | None, tenant_id: str | None) -> T:
+    """Ask the store that the environment names, unless another one is given; errors as of `answer`."""
     if database is None or tenant_id is None:
         settings = load_settings()
         tenant_id = settings.tenant_id if tenant_id is None else tenant_id
         database = opened(settings.resolved_database_url()) if database is None else database
     try:
-        with database.read() as connection:
-            return ask(connection, tenant_id)
+        return ask(database, tenant_id)
     except (exc.OperationalError, exc.ProgrammingError) as error:
         if not _is_about_schema(error):
             raise

@@ -51,16 +51,15 @@ def maker(of: type[T]) -> Callable[..., T]:
     """Return what makes records of a frozen dataclass with slots, out of the values of all fields in their order.
 
     The initialisation of a frozen dataclass looks each field up by its name: for many rows that takes longer than all
-    the rest of an answer.
+    the rest of an answer. So a record is made as one that may be changed, with the same slots, and is frozen then.
     """
-    setters = [getattr(of, field.name).__set__ for field in dataclasses.fields(of)]  # type: ignore[arg-type]  # as above
-    new = of.__new__
+    names = [field.name for field in dataclasses.fields(of)]  # type: ignore[arg-type]  # as above
+    thawed = dataclasses.make_dataclass(f"Thawed{of.__name__}", [(name, Any) for name in names], slots=True)
 
     def make(*values: Any) -> T:
-        made = new(of)
-        for set_field, value in zip(setters, values, strict=True):
-            set_field(made, value)
-        return made
+        made: Any = thawed(*values)
+        made.__class__ = of
+        return made  # type: ignore[no-any-return]
 
     return make
 

@@ -1,6 +1,6 @@
 """What went into a version, what was built from it, and how deployments hang together.
 
-Reads only, in the caller's transaction; how a graph is walked is in `walking`.
+Reads only, in the caller's transaction unless it says otherwise; how a graph is walked is in `walking`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from ..storage.database import Database
 from ..storage.errors import InvalidInput, NotFound
 from ..storage.ids import parse_run_id, show_run_id
 from ..storage.statement import Statement
@@ -170,13 +171,14 @@ def inputs_of(connection: Connection, version_id: UUID, *, recursive: bool = Tru
     return _inputs(_ABOVE.from_node(connection, version_id, recursive=recursive))
 
 
-def inputs_of_run(connection: Connection, run_id: UUID, *, tenant_id: str) -> Listing[InputVersion]:
-    """Return what went into the version that a run has published, as `inputs_of` does; in one query.
+def inputs_of_run(database: Database, run_id: UUID, *, tenant_id: str) -> Listing[InputVersion]:
+    """Return what went into the version that a run has published, as `inputs_of` does; in one query, and one
+    transaction of its own.
 
     Raises:
         NotFound: the run has published none.
     """
-    reached = _ABOVE.from_found(connection, lambda row: row.run_id == run_id, run_id=run_id, tenant_id=tenant_id)
+    reached = _ABOVE.from_found(database, lambda row: row.run_id == run_id, run_id=run_id, tenant_id=tenant_id)
     if reached is None:
         raise NotFound("version published by", show_run_id(run_id))
     return _inputs(reached)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 
+from ..storage.database import Database
 from ..storage.statement import Statement
 
 Reached = tuple[int, Any, Any]
@@ -54,7 +55,7 @@ class Way:
             steps = near == reached.c.id if is_recursive else sa.and_(near == reached.c.id, is_start(near))
             lists = (_Listed(column).label(f"all_{column.name}") for column in said)
             walked = (
-                sa.select(reached.c.id, _Listed(sa.cast(far, sa.Text())).label("fars"), *lists)
+                sa.select(reached.c.id, _Joined(sa.cast(far, sa.Text())).label("fars"), *lists)
                 .join_from(reached, near.table, steps, isouter=True)
                 .group_by(reached.c.id)
             )
@@ -87,11 +88,14 @@ class Way:
         return self._walked([name for name, row in nodes.items() if row.id == start], nodes)
 
     def from_found(
-        self, connection: Connection, is_start: Callable[[Any], bool], **parameters: Any
+        self, database: Database, is_start: Callable[[Any], bool], **parameters: Any
     ) -> list[Reached] | None:
-        """Walk from the node that `found_by` finds, which `is_start` tells by its row; None when it finds none."""
+        """Walk from the node that `found_by` finds, which `is_start` tells by its row; None when it finds none.
+
+        In a transaction of its own.
+        """
         assert self._from_found is not None, "this way has no other way to find a node"
-        nodes = self._read(self._from_found.rows(connection, **parameters))
+        nodes = self._read(database.ask(self._from_found, **parameters))
         start = next((name for name, row in nodes.items() if is_start(row)), None)
         return None if start is None else self._walked([start], nodes)
 
@@ -114,9 +118,9 @@ class Way:
     def _steps(self, node: Any) -> Iterable[tuple[str, Any]]:
         """Return (name of the node that it leads to, what the edge says) of each edge from a node."""
         fars, *said = self._lists(node)
-        if fars[0] is None:
+        if fars is None:
             return ()
-        return zip(fars, said[0] if len(said) == 1 else zip(*said, strict=True), strict=True)
+        return zip(fars.split(","), said[0] if len(said) == 1 else zip(*said, strict=True), strict=True)
 
     def _walked(
         self,
@@ -168,3 +172,20 @@ def _as_array(element: _Listed, compiler: Any, **options: Any) -> str:
 @compiles(_Listed, "sqlite")
 def _as_json(element: _Listed, compiler: Any, **options: Any) -> str:
     return f"json_group_array({compiler.process(element.clauses, **options)})"
+
+
+class _Joined(sa.sql.functions.FunctionElement[str]):
+    """The ids of a group in one text, which is read sooner than a list; in the order of the lists beside it."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(_Joined)
+def _as_text(element: _Joined, compiler: Any, **options: Any) -> str:
+    return f"string_agg({compiler.process(element.clauses, **options)}, ',')"
+
+
+@compiles(_Joined, "sqlite")
+def _as_text_on_sqlite(element: _Joined, compiler: Any, **options: Any) -> str:
+    return f"group_concat({compiler.process(element.clauses, **options)}, ',')"

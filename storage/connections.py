@@ -45,6 +45,8 @@ class Begin(StrEnum):
     """What a transaction is for."""
 
     READ = "read"
+    READ_AT_ONCE = "read at once"
+    """It has one statement, with which BEGIN and COMMIT travel; nobody asks it for the time."""
     WRITE = "write"
     WRITE_IN_PASSING = "write in passing"
     """What it writes may be lost with the server's power."""
@@ -52,6 +54,7 @@ class Begin(StrEnum):
 
 _SQLITE = {
     Begin.READ: "BEGIN",
+    Begin.READ_AT_ONCE: "BEGIN",
     Begin.WRITE: "BEGIN IMMEDIATE",
     Begin.WRITE_IN_PASSING: "BEGIN IMMEDIATE",
 }
@@ -59,8 +62,10 @@ _CLOCK = "clock_timestamp()"
 _PLAN_ONCE = "set_config('plan_cache_mode', 'force_generic_plan', true)"
 _IN_PASSING = "set_config('synchronous_commit', 'off', true)"
 # The clock first: it is the column that is read.
+_TO_READ = Prepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _POSTGRES = {
-    Begin.READ: (Prepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), Prepared(f"SELECT {_CLOCK}")),
+    Begin.READ: (_TO_READ, Prepared(f"SELECT {_CLOCK}")),
+    Begin.READ_AT_ONCE: (_TO_READ,),
     Begin.WRITE: (Prepared("BEGIN"), Prepared(f"SELECT {_CLOCK}, {_PLAN_ONCE}")),
     Begin.WRITE_IN_PASSING: (Prepared("BEGIN"), Prepared(f"SELECT {_CLOCK}, {_PLAN_ONCE}, {_IN_PASSING}")),
 }

@@ -11,7 +11,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from sqlmodel import SQLModel
 
 from .connections import Begin, Connections, began_at, make_engine
 from .errors import NotStorable, StoreUnavailable
+from .statement import Statement
 
 T = TypeVar("T")
 
@@ -153,6 +154,25 @@ class Database:
         """
         with self._connections.begun(Begin.READ) as connection:
             yield connection
+
+    def ask(self, statement: Statement, **parameters: Any) -> list[Any]:
+        """Run one statement that only reads, and return its rows: on Postgres in one way to the server and back.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached.
+        """
+        try:
+            return self._asked(statement, parameters)
+        except exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        # The server had closed the connection. It has closed those that were idle too: the next one is new.
+        return self._asked(statement, parameters)
+
+    def _asked(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Any]:
+        with self._connections.begun(Begin.READ_AT_ONCE) as connection:
+            answer = statement.ask(connection, **parameters)
+        return answer.rows()
 
     @contextmanager
     def transaction(self, *, durable: bool = True) -> Iterator[Connection]:

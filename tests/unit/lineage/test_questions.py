@@ -1,5 +1,6 @@
 """What went into a version, what was built from it, how deployments hang together, and why one is stale."""
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from freshline import lineage
 from freshline.lineage import interface, questions, reasons
+from freshline.lineage.listing import maker
 from freshline.lineage.models import (
     Cause,
     CauseKind,
@@ -185,6 +187,20 @@ def test_answer_is_a_list_a_table_and_a_view_in_a_notebook(chain):
     assert len(table) == len(found) == 3
     assert table["run_id"].map(type).eq(str).all()
     assert "<td>training/alpha</td>" in found._repr_html_()
+
+
+def test_record_that_is_made_quickly_is_like_any_other():
+    values = {field.name: index for index, field in enumerate(dataclasses.fields(questions.BuiltVersion))}
+    made = maker(questions.BuiltVersion)(*values.values())
+    other = questions.BuiltVersion(**values)
+    assert (type(made), made, hash(made), repr(made)) == (questions.BuiltVersion, other, hash(other), repr(other))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.depth = 7
+
+
+def test_record_that_is_made_of_too_few_values_is_refused():
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        maker(questions.BuiltVersion)(*range(len(dataclasses.fields(questions.BuiltVersion)) - 1))
 
 
 def test_empty_answer_keeps_its_columns(chain):

@@ -12,6 +12,7 @@ from sqlalchemy import exc
 
 from freshline.storage.compiled import SESSION, land
 from freshline.storage.database import Database
+from freshline.storage.prepared import Session
 from freshline.storage.statement import Statement, insert_all
 
 _NOTE = sa.Table("note", sa.MetaData(), sa.Column("number", sa.Integer), sa.Column("text", sa.String))
@@ -239,6 +240,43 @@ def test_connection_that_the_server_closed_meanwhile_is_not_used(postgres, monke
     with postgres.transaction() as connection:  # nobody repeats this one
         assert connection.connection.driver_connection is not first
         assert _ONE.scalar(connection) == 1
+
+
+def test_single_question_is_one_flight_with_its_transaction(postgres):
+    with postgres.read() as connection:
+        session = connection.info[SESSION]
+    before = session.flights
+    assert [row.text for row in postgres.ask(_ECHO, text="said")] == ["said"]
+    assert session.flights == before + 1
+    assert session.is_at_rest
+
+
+def test_single_question_writes_nothing(postgres):
+    with pytest.raises(exc.InternalError, match="read-only transaction"):
+        postgres.ask(_INSERT, number=1, text="one")
+    assert numbers(postgres) == []
+
+
+def test_single_question_that_is_refused_names_the_statement(postgres):
+    with pytest.raises(exc.DataError, match="division by zero") as caught:
+        postgres.ask(_BROKEN)
+    assert caught.value.statement == "SELECT 1 / 0 AS never"
+    assert [row.one for row in postgres.ask(_ONE)] == [1]
+
+
+def test_single_question_on_a_connection_that_is_lost_is_asked_again(postgres, monkeypatch):
+    with postgres.read() as connection:
+        lost = connection
+    end_backend(lost)
+    # It was closed just after somebody looked.
+    monkeypatch.setattr(Session, "is_alive", lambda self: True)
+    assert [row.one for row in postgres.ask(_ONE)] == [1]
+
+
+def test_single_question_on_sqlite_is_answered(tmp_path):
+    opened = Database(f"sqlite:///{tmp_path / 'records.db'}")
+    assert [row.text for row in opened.ask(_ECHO, text="said")] == ["said"]
+    opened.dispose()
 
 
 def test_connection_is_given_back_at_rest_whatever_was_posted(postgres):
