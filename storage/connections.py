@@ -4,7 +4,7 @@ SQLAlchemy opens the connections and runs the rarer statements; BEGIN and COMMIT
 frequent statements of all, and because each database wants its own: on SQLite a transaction that may write takes the
 lock at once (deferred, it would fail at its first write whatever the timeout), on Postgres BEGIN brings the server's
 time along, and one that only reads sees one snapshot. There, BEGIN travels with the first statement of a transaction
-that writes, and COMMIT with those that nobody has waited for.
+that writes, and COMMIT with those that nobody has waited for; both travel with a question that is one statement.
 """
 
 import os
