@@ -4,7 +4,9 @@ Nothing here is read at import: whoever needs settings calls `load_settings()`.
 """
 
 import json
+import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidInput
 
+_PREFIX = "FRESHLINE_"
 _KEYS = frozenset({"key", "secret", "token"})
 _WHO = frozenset({"key", "profile", "anon"})
 """Options of s3fs that say who asks."""
@@ -21,7 +24,7 @@ _WHO = frozenset({"key", "profile", "anon"})
 class Settings(BaseSettings):
     """Where Freshline keeps its records and objects, and how it behaves."""
 
-    model_config = SettingsConfigDict(env_prefix="FRESHLINE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".freshline")
     """Directory of the embedded defaults: database, artifacts, Prefect's own state, logs."""
@@ -190,13 +193,14 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment; the same variables are read once.
 
     Raises:
         InvalidInput: a variable has a value that cannot be used; the message names it.
     """
+    said = frozenset(item for item in os.environ.items() if item[0].upper().startswith(_PREFIX))
     try:
-        return Settings()
+        return _settings(said, Path.home())
     except ValidationError as error:
         first = error.errors()[0]
         field = "_".join(str(part) for part in first["loc"])
@@ -204,6 +208,12 @@ def load_settings() -> Settings:
         # A secret that is malformed is a secret.
         shown = name if is_secret(field) else f"{name}={first.get('input')!r}"
         raise InvalidInput(f"{shown}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+@lru_cache(maxsize=4)
+def _settings(_said: frozenset[tuple[str, str]], _home: Path) -> Settings:
+    """Return the settings of these variables, which take a millisecond to read: a flow asks for them several times."""
+    return Settings()
 
 
 def is_secret(field: str) -> bool:

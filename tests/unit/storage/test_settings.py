@@ -37,6 +37,16 @@ def test_s3_settings_are_those_of_the_driver(given):
     assert SECRET not in repr(settings) + str(settings)
 
 
+def test_settings_are_read_again_when_a_variable_or_the_home_is_another_one(given, monkeypatch, tmp_path):
+    first = given(LEASE_S="30")
+    assert given(LEASE_S="30") is first
+    assert given(LEASE_S="40").lease_s == 40
+    monkeypatch.delenv("FRESHLINE_HOME", raising=False)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert given().home == tmp_path / ".freshline"
+
+
 def test_options_come_before_all_else(given):
     settings = given(S3_ENDPOINT_URL="https://one", ARTIFACTS_OPTIONS='{"endpoint_url": "https://two", "anon": true}')
     assert settings.driver_options("s3") == {"endpoint_url": "https://two", "anon": True}
