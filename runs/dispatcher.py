@@ -48,7 +48,7 @@ _RUNS_TO_SEND = Statement(
             sa.select(store.STORE.c.id).scalar_subquery().label("store_id"),
         )
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
-        .where(sql.among(store.RUN.c.id, "ids"))
+        .where(store.RUN.c.id.in_(outbox.run_ids_in_hold(sql)))
     )
 )
 
@@ -64,16 +64,16 @@ class Dispatcher:
         """Send up to `limit` due entries; return how many were sent."""
         faults.reach("dispatch.begin")
 
-        def work(connection: Connection) -> tuple[list[Row[Any]], Answer | None]:
-            taken = outbox.claim(connection, now=self.database.now(connection), limit=limit)
-            # Their runs come with the reply to the commit.
-            return taken, _RUNS_TO_SEND.ask(connection, ids=[entry.run_id for entry in taken]) if taken else None
+        def work(connection: Connection) -> tuple[outbox.Hold, Answer]:
+            # Nobody waits for either: they come with the reply to the commit.
+            hold = outbox.claim(connection, now=self.database.known_now(connection), limit=limit)
+            return hold, _RUNS_TO_SEND.ask(connection, **hold.mark)
 
         # A hold that is lost with the database's last moments is a hold that has run out.
-        entries, asked = self.database.write(work, durable=False)
+        hold, asked = self.database.write(work, durable=False)
         faults.reach("dispatch.claimed")
-        runs = {row.id: row for row in asked.rows()} if asked is not None else {}
-        return sum(self._send(entry, runs[entry.run_id]) for entry in entries)
+        runs = {row.id: row for row in asked.rows()}
+        return sum(self._send(entry, runs[entry.run_id]) for entry in hold.entries())
 
     def _send(self, entry: Row[Any], run: Row[Any]) -> bool:
         try:

@@ -14,7 +14,7 @@ from ..lineage.models import Activity, Deployment, DeploymentState, Freshness
 from ..storage.compiled import Answer
 from ..storage.statement import Statement
 from ..storage.words import IfReady
-from . import outbox, store, waits
+from . import outbox, run_statements, store, waits
 from . import run_events as events
 from .gate import READY
 from .status import RunStatus, StopReason
@@ -49,7 +49,9 @@ def _note_statement(columns: Iterable[str], **more: Any) -> Statement:
 
 
 _NOTE_END = _note_statement(_NOTED)
-_NOTE_END_OF_STARTED = _note_statement(_NOTED, activity=store.activity_after(_STATE.c.deployment_id, "idle_activity"))
+_NOTE_END_OF_STARTED = _note_statement(
+    _NOTED, activity=run_statements.activity_after(_STATE.c.deployment_id, "idle_activity")
+)
 
 
 @dataclass(frozen=True)

@@ -250,8 +250,8 @@ class RunExecution:
         }
 
         def work(connection: Connection) -> Row[Any]:
-            now = self.database.now(connection)
             run = store.get_run(connection, run_id, lock=True)
+            now = self.database.now(connection)
             done = RunStatus.RETRYING if will_retry else RunStatus.FAILED
             if run.fence == fence and run.status == done and run.stop_reason in (None, StopReason.ERROR):
                 return run  # the reply to the first call was lost

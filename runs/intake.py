@@ -6,7 +6,7 @@ A call without a flow run of its own gets a new run each time. Knows Prefect by 
 run is asked before (`Gateway.read_callers`), outside of the transaction.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -81,8 +81,8 @@ class AskedOfStart:
 
     deployment: Answer
     """Its deployment, if that is ours."""
-    runs: Answer
-    """The runs that may be its, locked."""
+    runs: Callable[[], list[Row[Any]]]
+    """Returns the runs that may be its, locked."""
 
 
 def ask_of_start(connection: Connection, flow_run: FlowRunFacts | None) -> AskedOfStart | None:
@@ -123,7 +123,7 @@ def run_of_call(
         known = store.get_run(connection, known.id, lock=True) if known is not None else None
     else:
         origin = replace(origin, flow_run_id=flow_run.id)
-        known = _newest_of(store.ask_runs_of_start(connection, flow_run.id).rows(), flow_run.id)
+        known = _newest_of(store.ask_runs_of_start(connection, flow_run.id)(), flow_run.id)
         if known is not None and _starts_again(known, flow_run):
             # Whoever calls is called again, and calls again: that is no act of a person.
             origin = replace(origin, generation=known.generation + 1, retry_of=known.id)
@@ -173,7 +173,7 @@ def _run_of_deployment(
     deployment = asked.deployment.first()
     if deployment is None:
         return None
-    found = asked.runs.rows()
+    found = asked.runs()
     run = _newest_of(found, flow_run.id)
     if run is None:
         run = next((one for one in found if one.id == label and one.deployment_id == deployment.id), None)
@@ -280,6 +280,6 @@ def _deployments_of_flows(connection: Connection, call: FlowCall, tenant_id: str
 
 def _existing(connection: Connection, flow_run_id: UUID) -> Row[Any]:
     """Return the run that another caller recorded at the same moment."""
-    run = _newest_of(store.ask_runs_of_start(connection, flow_run_id).rows(), flow_run_id)
+    run = _newest_of(store.ask_runs_of_start(connection, flow_run_id)(), flow_run_id)
     assert run is not None, "the flow run that prevented the insert has one"
     return run

@@ -5,6 +5,8 @@ holder of that token. A sender that dies leaves a claim that runs out; the next 
 recognises by its key. Entries about one run leave in the order in which they were written.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -15,11 +17,16 @@ from sqlalchemy.engine import Connection, Row
 
 from ..storage.compiled import Answer
 from ..storage.ids import new_id
-from ..storage.statement import Statement
+from ..storage.statement import Sql, Statement, unindexed
 from .models import Outbox
 
 _OUTBOX = Outbox.__table__  # type: ignore[attr-defined]
 _MAX_BACKOFF_S = 60.0
+_HOLD = timedelta(seconds=60)
+"""How long a sender has its entries to itself."""
+_DUE: sa.ColumnElement[str] = sa.literal_column("'due'")
+"""In the text: it matches the index."""
+_IS_DUE = _OUTBOX.c.state == _DUE
 _LATER = ("claim_token", "last_error")
 """Columns that an entry gets when it is sent."""
 
@@ -39,30 +46,28 @@ class Topic(StrEnum):
     """Force the flow run, whose process was lost after its run had ended, to the state that the payload says."""
 
 
-def _claim_statement() -> Statement:
+def _claim(sql: Sql) -> sa.Executable:
     earlier = _OUTBOX.alias("earlier")
-    is_first = ~sa.exists().where(earlier.c.run_id == _OUTBOX.c.run_id, _is_due(earlier), earlier.c.id < _OUTBOX.c.id)
+    of_its_run = sa.and_(earlier.c.run_id == _OUTBOX.c.run_id, earlier.c.id < _OUTBOX.c.id)
+    is_first = ~sa.exists().where(of_its_run, unindexed(earlier.c.state) == _DUE)
     due = (
         sa.select(_OUTBOX.c.id)
-        .where(_is_due(_OUTBOX), _OUTBOX.c.due_at <= sa.bindparam("now"), is_first)
+        .where(_IS_DUE, _OUTBOX.c.due_at <= sql.moment("now", _OUTBOX.c.due_at), is_first)
         .order_by(_OUTBOX.c.due_at, _OUTBOX.c.id)
         .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
         .cte("due")
     )
-    return Statement(
-        lambda _: (
-            sa.update(_OUTBOX)
-            .where(_OUTBOX.c.id.in_(sa.select(due.c.id)))
-            .values(claim_token=sa.bindparam("token"), due_at=sa.bindparam("until"), attempts=_OUTBOX.c.attempts + 1)
-            .returning(_OUTBOX)
-        )
+    return (
+        sa.update(_OUTBOX)
+        .where(_OUTBOX.c.id.in_(sa.select(due.c.id)))
+        .values(claim_token=sa.bindparam("token"), due_at=_until(sql), attempts=_OUTBOX.c.attempts + 1)
+        .returning(_OUTBOX)
     )
 
 
-def _is_due(table: Any) -> sa.ColumnElement[bool]:
-    due: sa.ColumnElement[bool] = table.c.state == sa.literal_column("'due'")  # in the text: it matches the index
-    return due
+def _until(sql: Sql) -> sa.ColumnElement[datetime]:
+    return sql.moment("until", _OUTBOX.c.due_at, after=_HOLD)
 
 
 _ENQUEUE = Statement(
@@ -72,11 +77,15 @@ _ENQUEUE = Statement(
         .on_conflict_do_nothing()
     )
 )
-_CLAIM = _claim_statement()
+_CLAIM = Statement(_claim)
 _CLOSE = Statement(
     lambda _: (
         sa.update(_OUTBOX)
-        .where(_OUTBOX.c.id == sa.bindparam("entry"), _OUTBOX.c.claim_token == sa.bindparam("token"), _is_due(_OUTBOX))
+        .where(
+            _OUTBOX.c.id == sa.bindparam("entry"),
+            _OUTBOX.c.claim_token == sa.bindparam("token"),
+            unindexed(_OUTBOX.c.state) == _DUE,
+        )
         .values(state=sa.bindparam("new_state"), last_error=sa.bindparam("error"))
     )
 )
@@ -105,17 +114,35 @@ def resume(connection: Connection, run: Any, *, now: datetime) -> None:
     _ENQUEUE.post(connection, **_entry(Topic.RESUME, run.id, f"resume:{run.id}:{run.last_seq}", now))
 
 
-def claim(connection: Connection, *, now: datetime, limit: int = 10, hold_s: float = 60.0) -> list[Row[Any]]:
-    """Take up to `limit` due entries for `hold_s` seconds; return their rows with the new token."""
-    until = now + timedelta(seconds=hold_s)
-    taken = _CLAIM.rows(connection, now=now, most=limit, token=new_id(), until=until)
-    return sorted(taken, key=lambda row: row.id)
+@dataclass(frozen=True)
+class Hold:
+    """The entries that one claim has taken."""
+
+    taken: Answer
+    mark: Mapping[str, Any]
+    """The parameters of `run_ids_in_hold`."""
+
+    def entries(self) -> list[Row[Any]]:
+        """Return their rows, with the token of this claim, in the order in which they were written."""
+        return sorted(self.taken.rows(), key=lambda row: row.id)
+
+
+def claim(connection: Connection, *, now: datetime | None, limit: int = 10) -> Hold:
+    """Take up to `limit` due entries for a minute; `now` as `Database.known_now` gives it."""
+    mark = {"token": new_id(), "until": None if now is None else now + _HOLD}
+    return Hold(_CLAIM.ask(connection, now=now, most=limit, **mark), mark)
+
+
+def run_ids_in_hold(sql: Sql) -> sa.Select[tuple[UUID]]:
+    """Return the query for the runs of the entries that the same transaction has claimed."""
+    is_held = sa.and_(_OUTBOX.c.due_at == _until(sql), _OUTBOX.c.claim_token == sa.bindparam("token"))
+    return sa.select(_OUTBOX.c.run_id).where(_IS_DUE, is_held)
 
 
 def is_to_be_forced(connection: Connection, run_id: UUID) -> bool:
     """True when an entry waits that ends the run's flow run by force: its process is gone."""
     forced = sa.select(_OUTBOX.c.id).where(
-        _OUTBOX.c.run_id == run_id, _is_due(_OUTBOX), _OUTBOX.c.topic.in_([Topic.CRASH, Topic.END])
+        _OUTBOX.c.run_id == run_id, _IS_DUE, _OUTBOX.c.topic.in_([Topic.CRASH, Topic.END])
     )
     return connection.execute(forced.limit(1)).first() is not None
 

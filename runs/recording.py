@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from ..storage import faults
+from ..storage.compiled import Answer
 from ..storage.database import Database
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
@@ -68,17 +69,24 @@ class RunRecording:
             Fenced: somebody else holds the run, or it has ended.
         """
 
-        def work(connection: Connection) -> None:
-            values = {} if progress is None else {"progress": progress}
-            if not (entries or values):
-                _held(connection, run_id, fence)  # the database's time comes along with it
-            now = self.database.now(connection)
-            if entries or values:
-                _append(connection, run_id, fence, entries, now=now, **values)
-            contents.write_metrics(connection, run_id, metric_rows(metrics or {}, {}), now=now)
-            faults.reach("record.before_commit")
+        values = {} if progress is None else {"progress": progress}
 
-        self.database.write(work)
+        def work(connection: Connection) -> Answer:
+            if entries or values:
+                is_few = len(entries) <= store.LOGGED_AT_ONCE
+                now = self.database.known_now(connection) if is_few else self.database.now(connection)
+                held = store.ask_change(connection, run_id, fence, entries, now=now, **values)
+            else:
+                held = store.ask_held(connection, run_id, fence)
+            if metrics and held.first() is not None:  # the database's time comes along with it
+                rows = metric_rows(metrics, {})
+                contents.write_metrics(connection, run_id, rows, now=self.database.now(connection))
+            faults.reach("record.before_commit")
+            return held
+
+        # Where it changes nothing, nothing is what is committed.
+        if self.database.write(work).first() is None:
+            raise Fenced(_FENCED.format(run=show_run_id(run_id), fence=fence))
         faults.reach("record.committed")
 
     def add_message(self, run_id: UUID, fence: int, role: str, content: str) -> int:

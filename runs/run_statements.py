@@ -3,15 +3,18 @@
 A change of the row and the events that it brings are one statement on Postgres, as they are one fact.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
+from ..lineage.models import Activity
 from ..storage.compiled import row_type
-from ..storage.statement import Sql, Statement, insert_all, one_of
+from ..storage.statement import Sql, Statement, insert_all, one_of, unindexed
 from .models import Run, RunEvent, Store
-from .status import RunStatus
+from .status import LEASED, RunStatus
 
 RUN = Run.__table__  # type: ignore[attr-defined]
 STORE = Store.__table__  # type: ignore[attr-defined]
@@ -47,16 +50,41 @@ NEWEST_OF_FLOW_RUN = Statement(
         .limit(sa.literal_column("1"))
     )
 )
-RUNS_OF_START = Statement(
+LOCK_OF_FLOW_RUN = Statement(
     lambda _: (
         sa.select(RUN)
-        .where(sa.or_(RUN.c.flow_run_id == sa.bindparam("flow_run_id"), RUN.c.id == sa.bindparam("labelled")))
-        .order_by(RUN.c.id)
+        .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
+        .order_by(RUN.c.generation)
         .with_for_update()
     )
 )
 LAST_SEQ = Statement(lambda _: sa.select(RUN.c.last_seq).where(RUN.c.id == sa.bindparam("run_id")))
 INSERT_EVENT = insert_all(_EVENT)
+
+
+class Changed:
+    """A run's row with the values that some of its columns have got."""
+
+    __slots__ = ("_run", "_values")
+
+    def __init__(self, run: Any, values: Mapping[str, Any]) -> None:
+        self._run, self._values = run, values
+
+    def __getattr__(self, name: str) -> Any:
+        values = self._values
+        return values[name] if name in values else getattr(self._run, name)
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**self._run._asdict(), **self._values}
+
+
+def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
+    """Return the activity of a deployment: running while a worker executes a run of it, else the parameter's."""
+    leased = sa.exists().where(
+        RUN.c.deployment_id == deployment_id, RUN.c.ended_at.is_(None), one_of(RUN.c.status, LEASED)
+    )
+    running = sa.literal_column(f"'{Activity.RUNNING}'", sa.String())
+    return sa.case((leased, running), else_=sa.bindparam(otherwise, type_=sa.String()))
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +113,7 @@ def update_statement(
     With events and nothing to return, it fails when it changes nothing: no answer has to be looked at.
     """
 
-    def build(_: Sql) -> sa.Executable:
+    def build(sql: Sql) -> sa.Executable:
         before: Any = sa.bindparam("seen", type_=sa.Integer) if "seen" in counted else RUN.c.last_seq
         values: dict[str, Any] = {name: sa.bindparam(f"new_{name}", type_=RUN.c[name].type) for name in columns}
         values["last_seq"] = before + sa.bindparam("count", type_=sa.Integer)
@@ -94,12 +122,12 @@ def update_statement(
             return update.returning(*(RUN.c[name] for name in returned))
         changed = update.returning(*(RUN.c[name] for name in returned or ("id", "last_seq"))).cte("changed")
         what: Any = [changed.c[name] for name in returned] or [sa.literal_column("1 / count(*)", sa.Integer())]
-        return sa.select(*what).select_from(changed).add_cte(_log_of(changed, num_events))
+        return sa.select(*what).select_from(changed).add_cte(_log_of(sql, changed, num_events))
 
     return Statement(build)
 
 
-def _log_of(changed: sa.CTE, num_events: int) -> sa.CTE:
+def _log_of(sql: Sql, changed: sa.CTE, num_events: int) -> sa.CTE:
     """Return the insertion of events whose numbers end with the one that the change of the run's row gave."""
     entries = [
         sa.select(
@@ -108,7 +136,7 @@ def _log_of(changed: sa.CTE, num_events: int) -> sa.CTE:
             sa.bindparam(f"kind_{at}", type_=_EVENT.c.kind.type),
             sa.bindparam(f"payload_{at}", type_=_EVENT.c.payload.type),
             sa.bindparam("event_actor", type_=_EVENT.c.actor.type),
-            sa.bindparam("event_at", type_=_EVENT.c.at.type),
+            sql.moment("event_at", _EVENT.c.at),
         )
         for at in range(num_events)
     ]
@@ -124,7 +152,8 @@ def held_statement(sources: frozenset[RunStatus], guards: tuple[str, ...], retur
 
 
 def _allowed(sources: frozenset[RunStatus], guards: tuple[str, ...]) -> list[sa.ColumnElement[bool]]:
-    allowed = [RUN.c.id == sa.bindparam("run_id"), RUN.c.ended_at.is_(None), one_of(RUN.c.status, sources)]
+    # The id alone finds the row, whatever partial indexes there are. None of the sources is terminal.
+    allowed = [RUN.c.id == sa.bindparam("run_id"), one_of(unindexed(RUN.c.status), sources)]
     if "held_fence" in guards:
         allowed.append(RUN.c.fence == sa.bindparam("held_fence"))
     if "lease_before" in guards:

@@ -5,7 +5,7 @@ somebody else holds it. Events take their numbers from the run's row in the same
 Every function works in the caller's transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,13 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 
-from ..lineage.models import Activity, Deployment
+from ..lineage.models import Deployment
 from ..storage import faults
 from ..storage.compiled import Answer
 from ..storage.errors import NotFound
 from ..storage.faults import Guard
 from ..storage.ids import parse_run_id, show_run_id
-from ..storage.statement import one_of
 from . import run_statements as statements
 from .models import RunEvent
 from .run_events import Event
@@ -28,6 +27,7 @@ from .status import ACTIVE, LEASED, RunStatus, sources_of
 
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
 RUN, STORE = statements.RUN, statements.STORE
+LOGGED_AT_ONCE = statements.LOGGED_AT_ONCE
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 _COULD_EXIST = frozenset({"idempotency_key", "flow_run_id"})
@@ -120,9 +120,17 @@ def newest_run_of_flow_run(connection: Connection, flow_run_id: UUID) -> Row[Any
     return statements.NEWEST_OF_FLOW_RUN.first(connection, flow_run_id=flow_run_id)
 
 
-def ask_runs_of_start(connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None) -> Answer:
-    """Ask for the runs of a flow run, and the one that its label names; nobody else changes them meanwhile."""
-    return statements.RUNS_OF_START.ask(connection, flow_run_id=flow_run_id, labelled=labelled)
+def ask_runs_of_start(
+    connection: Connection, flow_run_id: UUID, *, labelled: UUID | None = None
+) -> Callable[[], list[Any]]:
+    """Ask for the runs of a flow run, and the one that its label names; nobody else changes them meanwhile.
+
+    The answer is waited for when the function is called that this returns.
+    """
+    # Each by its own index. The one of the label came first; those after it are of later generations.
+    asked = [statements.LOCK_RUN.ask(connection, run_id=labelled)] if labelled is not None else []
+    asked.append(statements.LOCK_OF_FLOW_RUN.ask(connection, flow_run_id=flow_run_id))
+    return lambda: list({row.id: row for answer in asked for row in answer.rows()}.values())
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -232,43 +240,41 @@ def ask_held(connection: Connection, run_id: UUID, fence: int) -> Answer:
     return statements.held_statement(LEASED, tuple(guards), statements.BRIEF).ask(connection, run_id=run_id, **guards)
 
 
-def ask_change(connection: Connection, run_id: UUID, fence: int, **values: Any) -> Answer:
-    """Change columns of a run that this fence holds, and ask for its row, as `ask_held` does."""
+def ask_change(
+    connection: Connection,
+    run_id: UUID,
+    fence: int,
+    events: Sequence[Event] = (),
+    *,
+    now: datetime | None = None,
+    **values: Any,
+) -> Answer:
+    """Change columns of a run that this fence holds, append events, and ask for its row, as `ask_held` does.
+
+    Of not more than LOGGED_AT_ONCE events, `now` is as `Database.known_now` gives it.
+    """
     guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
+    counted = _counted(connection, run_id, events)
+    logged = _logged(connection, events, actor="worker", now=now)
     update = statements.update_statement(
-        LEASED, tuple(values), tuple(guards), ("count",), statements.BRIEF, num_events=0
+        LEASED,
+        tuple(values),
+        tuple(guards),
+        tuple(counted),
+        statements.BRIEF,
+        num_events=len(events) if logged else 0,
     )
-    return update.ask(connection, run_id=run_id, count=0, **guards, **{f"new_{k}": v for k, v in values.items()})
+    given = {**guards, **counted, **logged, **{f"new_{k}": v for k, v in values.items()}}
+    asked = update.ask(connection, run_id=run_id, **given)
+    if events and not logged and (row := asked.first()) is not None:
+        assert now is not None, "it is known on SQLite, and for many events"
+        _insert_events(connection, run_id, events, last_seq=row.last_seq, actor="worker", now=now)
+    return asked
 
 
 def ask_locked(connection: Connection, run_id: UUID) -> Answer:
     """Lock a run, and ask for its row, without the columns of JSON."""
     return statements.LOCK_BRIEFLY.ask(connection, run_id=run_id)
-
-
-class _Changed:
-    """A run's row with the values that some of its columns have got."""
-
-    __slots__ = ("_run", "_values")
-
-    def __init__(self, run: Any, values: Mapping[str, Any]) -> None:
-        self._run, self._values = run, values
-
-    def __getattr__(self, name: str) -> Any:
-        values = self._values
-        return values[name] if name in values else getattr(self._run, name)
-
-    def _asdict(self) -> dict[str, Any]:
-        return {**self._run._asdict(), **self._values}
-
-
-def activity_after(deployment_id: sa.ColumnElement[UUID], otherwise: str) -> sa.ColumnElement[str]:
-    """Return the activity of a deployment: running while a worker executes a run of it, else the parameter's."""
-    leased = sa.exists().where(
-        RUN.c.deployment_id == deployment_id, RUN.c.ended_at.is_(None), one_of(RUN.c.status, LEASED)
-    )
-    running = sa.literal_column(f"'{Activity.RUNNING}'", sa.String())
-    return sa.case((leased, running), else_=sa.bindparam(otherwise, type_=sa.String()))
 
 
 def deployment_key(connection: Connection, deployment_id: UUID) -> str:
@@ -346,11 +352,11 @@ def _change_locked(
     if not logged:
         row = _update(connection, run.id, events, values, sources, returned=("last_seq",), actor=actor, now=now)
         assert row is not None, "the run is locked, in a status that allows it"
-        return _Changed(run, {**values, "last_seq": row.last_seq})
+        return statements.Changed(run, {**values, "last_seq": row.last_seq})
     counted = _counted(connection, run.id, events)
     update = statements.update_statement(sources, tuple(values), (), tuple(counted), (), num_events=len(events))
     update.post(connection, run_id=run.id, **counted, **logged, **{f"new_{k}": v for k, v in values.items()})
-    return _Changed(run, {**values, "last_seq": run.last_seq + len(events)})
+    return statements.Changed(run, {**values, "last_seq": run.last_seq + len(events)})
 
 
 def _counted(connection: Connection, run_id: UUID, events: Sequence[Event]) -> dict[str, Any]:
@@ -361,7 +367,7 @@ def _counted(connection: Connection, run_id: UUID, events: Sequence[Event]) -> d
     return counted
 
 
-def _logged(connection: Connection, events: Sequence[Event], *, actor: str, now: datetime) -> dict[str, Any]:
+def _logged(connection: Connection, events: Sequence[Event], *, actor: str, now: datetime | None) -> dict[str, Any]:
     """Return what a change needs to write these events in the same statement; nothing where that is not done."""
     if not 0 < len(events) <= statements.LOGGED_AT_ONCE or connection.dialect.name == "sqlite":
         return {}

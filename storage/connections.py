@@ -197,6 +197,12 @@ def began_at(connection: Connection) -> datetime:
     return moment.astimezone(UTC)
 
 
+def has_begun(connection: Connection) -> bool:
+    """Return whether a transaction on Postgres has had an answer to its first statement."""
+    began: Sent = connection.connection.info[_BEGAN]
+    return began.result is not None
+
+
 def make_engine(
     url: str,
     *,

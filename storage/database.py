@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from .connections import Begin, Connections, began_at, make_engine
+from .connections import Begin, Connections, began_at, has_begun, make_engine
 from .errors import NotStorable, StoreUnavailable
 from .statement import Statement
 
@@ -234,6 +234,12 @@ class Database:
         if self.dialect == "sqlite":
             return datetime.now(UTC)  # the file is local: its clock is this machine's
         return began_at(connection)
+
+    def known_now(self, connection: Connection) -> datetime | None:
+        """Return what `now` does where nobody has to wait for it, else None: `Sql.moment` puts it in."""
+        if self._clock is None and self.dialect != "sqlite" and not has_begun(connection):
+            return None
+        return self.now(connection)
 
     def dispose(self) -> None:
         """Close all connections."""

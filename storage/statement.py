@@ -8,6 +8,7 @@ SQLAlchemy, so that both databases and the declared types stay in one place. One
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +51,20 @@ class Sql:
             return column == sa.func.any(sa.bindparam(name, type_=postgresql.ARRAY(sa.Uuid())))
         listed = sa.func.json_each(sa.bindparam(name, type_=_IdList())).table_valued("value")
         return column.in_(sa.select(listed.c.value))
+
+    def moment(self, name: str, column: sa.Column[Any], *, after: timedelta = timedelta()) -> sa.ColumnElement[Any]:
+        """Return the parameter `name`, a moment as `column` has it, or null where `Database.known_now` gives that.
+
+        For null Postgres takes the moment at which the transaction began, or that long `after` it: nobody waits to be
+        told it.
+        """
+        given = sa.bindparam(name, type_=column.type)
+        if not self._is_postgres:
+            return given
+        began: sa.ColumnElement[Any] = sa.func.now()
+        if after:
+            began = began + sa.literal_column(f"interval '{after.total_seconds()} s'", sa.Interval())
+        return sa.func.coalesce(given, began)
 
     def certain(self, change: Any) -> sa.Executable:
         """Return a change that has to change something: on Postgres it fails if it does not, without being waited for.
@@ -177,6 +192,15 @@ def one_of(column: sa.ColumnElement[Any], words: Iterable[str]) -> sa.ColumnElem
     """Return `column IN ('a', 'b')` with the words in the text: partial indexes match, and nothing is expanded."""
     listed = ", ".join(f"'{word}'" for word in sorted(words))
     return column.op("IN", is_comparison=True)(sa.literal_column(f"({listed})"))
+
+
+def unindexed(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """Return the text of a column in a form that no partial index is matched by.
+
+    For a condition on rows that others find. A partial index that was nearly empty when the planner last looked seems
+    the cheapest way to any of its rows, and is gone through from end to end when it has grown.
+    """
+    return column.op("||")(sa.literal_column("''"))
 
 
 def _numbered(at: int) -> str:

@@ -88,7 +88,7 @@ def test_dispatch_that_prefect_refuses_ends_the_run_with_its_message(world):
 
 def test_dispatcher_that_died_after_its_claim_is_followed_by_another_one(world):
     world.service.submit("refresh/prices")
-    taken = world.database.write(lambda c: outbox.claim(c, now=world.moment))
+    taken = world.database.write(lambda c: outbox.claim(c, now=world.moment)).entries()
     assert len(taken) == 1
     assert world.dispatch() == 0, "somebody has it"
     world.pass_time(2 * MINUTE)
@@ -99,7 +99,7 @@ def test_dispatcher_that_died_after_its_claim_is_followed_by_another_one(world):
 def test_entries_about_one_run_leave_in_their_order(world):
     run = world.service.submit("refresh/prices")
     world.database.write(lambda c: outbox.enqueue(c, outbox.Topic.CANCEL, run.id, dedupe_key="later", now=world.moment))
-    taken = world.database.write(lambda c: outbox.claim(c, now=world.moment))
+    taken = world.database.write(lambda c: outbox.claim(c, now=world.moment)).entries()
     assert [entry.topic for entry in taken] == ["dispatch"]
 
 
