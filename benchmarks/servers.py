@@ -34,6 +34,11 @@ class Postgres:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
+    def analyze(self, name: str) -> None:
+        """Have a database look at its tables, as autovacuum does within a minute of their use."""
+        with psycopg.connect(self.conninfo(name), autocommit=True) as connection:
+            connection.execute("ANALYZE")
+
     def mlflow_url(self) -> str:
         """Make an empty database for MLflow; return its URL with the driver that MLflow has."""
         self.make_database("mlflow")
