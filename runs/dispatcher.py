@@ -48,7 +48,7 @@ _RUNS_TO_SEND = Statement(
             sa.select(store.STORE.c.id).scalar_subquery().label("store_id"),
         )
         .join(_DEPLOYMENT, _DEPLOYMENT.c.id == store.RUN.c.deployment_id)
-        .where(store.RUN.c.id.in_(outbox.run_ids_in_hold(sql)))
+        .where(sql.within(store.RUN.c.id, outbox.run_ids_in_hold(sql)))
     )
 )
 

@@ -52,6 +52,12 @@ class Sql:
         listed = sa.func.json_each(sa.bindparam(name, type_=_IdList())).table_valued("value")
         return column.in_(sa.select(listed.c.value))
 
+    def within(self, column: sa.ColumnElement[Any], ids: sa.Select[tuple[UUID]]) -> sa.ColumnElement[bool]:
+        """Return the condition that the column's id is one of those that a query gives, which is run once."""
+        if self._is_postgres:
+            return column == sa.func.any(sa.func.array(ids.scalar_subquery()))
+        return column.in_(ids)
+
     def moment(self, name: str, column: sa.Column[Any], *, after: timedelta = timedelta()) -> sa.ColumnElement[Any]:
         """Return the parameter `name`, a moment as `column` has it, or null where `Database.known_now` gives that.
 

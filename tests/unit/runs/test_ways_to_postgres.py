@@ -84,16 +84,24 @@ def moment_of(database):
         return database.now(connection)
 
 
+def rows_read(connection, table):
+    """How many rows of a table this connection has read."""
+    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = :name"
+    return connection.execute(sa.text(read), {"name": table}).scalar_one()
+
+
 @on_postgres
-def test_change_of_a_run_reads_no_other_one_however_many_wait(database, lives):
+def test_what_is_done_with_one_run_reads_no_other_one_however_many_wait(database, lives):
     runs = RunExecutionService(database).submit_many([Submission(deployment=KEY)] * 30)
-    read = sa.text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'run'")
     with database.transaction() as connection:
-        before = connection.execute(read).scalar_one()
+        before = rows_read(connection, "run")
         store.change(connection, runs[7].id, actor="one", now=START, progress=0.5)
         fail = {"stop_reason": StopReason.ERROR, "error_message": "no"}
         assert store.transition(connection, runs[8].id, RunStatus.FAILED, [_FAILED], actor="one", now=START, **fail)
-        assert connection.execute(read).scalar_one() - before <= 4  # with those that references are checked by
+        assert rows_read(connection, "run") - before <= 4  # with those that references are checked by
+        before = rows_read(connection, "outbox")
+        assert len(outbox.claim(connection, now=None, limit=1).entries()) == 1
+        assert rows_read(connection, "outbox") - before <= 4 * 30  # each that is due, but not each for each
 
 
 def test_change_of_a_locked_run_that_the_database_refuses_leaves_nothing(database, lives):
