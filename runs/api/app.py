@@ -32,6 +32,7 @@ from . import (
 )
 from .access import PREFIX, Access, access_for
 from .head import HeadAsGet
+from .lanes import Lane
 from .openapi import describe
 from .policies import Routes, check_policies, read
 from .problems import install
@@ -62,11 +63,13 @@ ROOT: Sequence[Routes] = (
 """The groups of routes without the prefix: health and metrics. The page is beside them: anybody may have it."""
 
 
-def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI:
+def create_app(freshline: Freshline, *, access: Access | None = None, quick_at_once: int = 1) -> FastAPI:
     """Return the server of a store; without `access` it asks what the settings say, for this machine alone.
 
-    Its state has `freshline`, `access`, `live` (to be closed when the server ends, so that its streams end), `health`
-    and `meter`.
+    `quick_at_once` is the width of the lane of quick reads.
+
+    Its state has `freshline`, `access`, `lane`, `live` (to be closed when the server ends, so that its streams end),
+    `health` and `meter`.
 
     Raises:
         PolicyMissing: a route does not say who may ask it.
@@ -82,6 +85,7 @@ def create_app(freshline: Freshline, *, access: Access | None = None) -> FastAPI
         redirect_slashes=False,
     )
     app.state.freshline, app.state.access = freshline, access
+    app.state.lane = Lane(width=quick_at_once)
     app.state.live = Live(freshline.database, tenant_id=freshline.settings.tenant_id)
     app.state.health = HealthCheck(questions_of(freshline, freshline.gateway()))
     app.state.meter = meter = prometheus.Meter(freshline, app.state.live)

@@ -117,6 +117,10 @@ class RunSummary(Document):
     links: RunLinks
 
 
+_MADE = {"deployment", "version", "metrics", "links", "metadata", "duration_s"}
+_AS_IN_ROW = tuple(name for name in RunSummary.model_fields if name not in _MADE)
+
+
 class CreatedRun(Document):
     """A run that was asked for."""
 
@@ -297,8 +301,8 @@ def run_url(run_id: UUID) -> str:
 
 def links_of(run: Any, *, prefect: str | None = None) -> RunLinks:
     """Return where to go from a run; `prefect` is its flow run's page there."""
-    url = run_url(run.id)
-    page = f"/runs/{show_run_id(run.id)}"
+    run_id = run.id
+    url, page = run_url(run_id), f"/runs/{show_run_id(run_id)}"
     return RunLinks(self=url, events=f"{url}/events", stream=f"{url}/stream", page=page, prefect=prefect)
 
 
@@ -324,12 +328,9 @@ def fields_of(run: Run, *, prefect: str | None, **more: Any) -> dict[str, Any]:
 def _summary(
     run: Any, *, deployment: str, version: int | None, metrics: Mapping[str, float], prefect: str | None
 ) -> dict[str, Any]:
-    special = {"deployment", "version", "metrics", "links", "metadata", "duration_s", "stop_reason"}
-    plain = {name: getattr(run, name) for name in RunSummary.model_fields.keys() - special}
     return {
-        **plain,
+        **{name: getattr(run, name) for name in _AS_IN_ROW},
         "deployment": deployment,
-        "stop_reason": run.stop_reason,
         "version": version,
         "metrics": dict(metrics),
         "metadata": run.metadata_ if isinstance(run, Run) else run.metadata,

@@ -4,8 +4,8 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from fastapi import Query, Response
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, TypeAdapter
 
 from ...lineage import references
 from ...storage.errors import InvalidInput
@@ -13,10 +13,11 @@ from ..composition import Freshline
 from ..details import TABLE_OF, run_type
 from ..searching.errors import SearchError
 from ..searching.found import FoundRun
-from ..searching.searches import Page, Searches
+from ..searching.searches import Searches
 from ..status import ACTIVE, RunStatus
 from .context import Cursor, Limit, Opened
 from .documents import ListPage, RunSummary, summary_of
+from .lanes import Quick
 from .policies import Routes, read
 from .problems import Code, Refusal
 
@@ -24,6 +25,8 @@ routes = Routes(tags=["runs"])
 
 _PLACE = re.compile(r"at character \d+")
 _TYPES = frozenset(run_type(kind) for kind in TABLE_OF)
+_Runs = ListPage[RunSummary]
+_RUNS = TypeAdapter(_Runs)
 
 
 def _only_text(value: Any) -> Any:
@@ -65,10 +68,11 @@ Statuses = Annotated[
 ]
 
 
-@routes.get("/runs", summary="List runs")
+@routes.get("/runs", summary="List runs", response_model=_Runs)
 @read
-def get_runs(
+async def get_runs(
     *,
+    quick: Quick,
     freshline: Opened,
     query: Searched = None,
     order_by: OrderBy = None,
@@ -80,40 +84,48 @@ def get_runs(
     before: Annotated[Moment | None, Query(description="Created before this moment.")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> ListPage[RunSummary]:
+) -> Response:
     """Return the runs that a search finds, newest first unless ordered otherwise; the filters narrow it further."""
-    conditions = []
-    if status is not None:
-        conditions.append(_among("status", [_status(one.strip()) for one in status.split(",")]))
-    if deployment is not None:
-        _check_deployment(freshline, deployment)
-        conditions.append(f"deployment = {_quoted(deployment)}")
-    if type is not None:
-        if type not in _TYPES:
-            raise InvalidInput(f"type={type!r} is no run type; write one of {', '.join(sorted(_TYPES))}")
-        conditions.append(f"type = {_quoted(type)}")
-    for word, moment in ((">=", after), ("<", before)):
-        if moment is not None:
-            conditions.append(f"created_at {word} {_shown(moment)}")
-    found = _page(freshline, query, conditions, order_by=order_by, metrics=metrics, cursor=cursor, limit=limit)
-    return _answer(found)
+
+    def found() -> _Runs:
+        conditions = []
+        if status is not None:
+            conditions.append(_among("status", [_status(one.strip()) for one in status.split(",")]))
+        if deployment is not None:
+            _check_deployment(freshline, deployment)
+            conditions.append(f"deployment = {_quoted(deployment)}")
+        if type is not None:
+            if type not in _TYPES:
+                raise InvalidInput(f"type={type!r} is no run type; write one of {', '.join(sorted(_TYPES))}")
+            conditions.append(f"type = {_quoted(type)}")
+        for word, moment in ((">=", after), ("<", before)):
+            if moment is not None:
+                conditions.append(f"created_at {word} {_shown(moment)}")
+        return _page(freshline, query, conditions, order_by=order_by, metrics=metrics, cursor=cursor, limit=limit)
+
+    return await quick.answer(_RUNS, found)
 
 
-@routes.get("/runs/active", summary="List the runs that are under way")
+@routes.get("/runs/active", summary="List the runs that are under way", response_model=_Runs)
 @read
-def get_active(
+async def get_active(
     *,
+    quick: Quick,
     freshline: Opened,
     background: Annotated[bool | None, Query(description="Whether nobody waits for it; both without it.")] = None,
     metrics: Metrics = None,
     cursor: Cursor = None,
     limit: Limit = 50,
-) -> ListPage[RunSummary]:
+) -> Response:
     """Return the runs that have not ended, newest first."""
     conditions = [_among("status", sorted(ACTIVE))]
     if background is not None:
         conditions.append(f"background = {'true' if background else 'false'}")
-    return _answer(_page(freshline, None, conditions, order_by=None, metrics=metrics, cursor=cursor, limit=limit))
+
+    def found() -> _Runs:
+        return _page(freshline, None, conditions, order_by=None, metrics=metrics, cursor=cursor, limit=limit)
+
+    return await quick.answer(_RUNS, found)
 
 
 def _page(
@@ -125,7 +137,7 @@ def _page(
     metrics: str | None,
     cursor: str | None,
     limit: int,
-) -> Page:
+) -> _Runs:
     searches = Searches(freshline.database, tenant_id=freshline.settings.tenant_id)
     wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     said = query if query and query.strip() else ""
@@ -136,9 +148,10 @@ def _page(
     except SearchError as error:
         raise _refusal(error, order_by) from None
     try:
-        return searches.search(narrowed, order_by=order_by, metrics=wanted).page(cursor, size=limit)
+        found = searches.search(narrowed, order_by=order_by, metrics=wanted).page(cursor, size=limit)
     except SearchError as error:
         raise _refusal(error, order_by, moved=is_wrapped) from None
+    return _Runs(items=[found_document(one) for one in found.items], next_cursor=found.next_cursor)
 
 
 def _refusal(error: SearchError, order_by: str | None, *, moved: bool = False) -> Refusal:
@@ -147,10 +160,6 @@ def _refusal(error: SearchError, order_by: str | None, *, moved: bool = False) -
         return Refusal(Code.INVALID_ARGUMENT, str(error), pointer="/query/order_by")
     detail = _PLACE.sub(f"at character {error.position}", str(error), count=1) if moved else str(error)
     return Refusal(Code.INVALID_ARGUMENT, detail, pointer="/query/query")
-
-
-def _answer(found: Page) -> ListPage[RunSummary]:
-    return ListPage(items=[found_document(one) for one in found.items], next_cursor=found.next_cursor)
 
 
 def found_document(one: FoundRun) -> RunSummary:

@@ -17,6 +17,7 @@ from ...storage.errors import StackError
 from ..composition import Freshline
 from .access import Access, access_for, token_place
 from .app import create_app
+from .lanes import WIDTHS
 
 _START_S = 20.0
 _END_S = 3.0
@@ -46,7 +47,8 @@ class Serving:
         self.host, self.port = host, int(self._socket.getsockname()[1])
         try:
             self.access: Access = access_for(freshline.settings, host=host, port=self.port)
-            app = create_app(freshline, access=self.access)
+            at_once = WIDTHS[freshline.database.dialect]
+            app = create_app(freshline, access=self.access, quick_at_once=at_once)
         except BaseException:
             self._socket.close()
             raise
