@@ -5,7 +5,7 @@ import sys
 import click
 
 from .output import console
-from .stack import on_terminate
+from .stack import on_terminate, settled
 
 
 @click.command()
@@ -21,7 +21,7 @@ def serve(*, host: str, port: int | None) -> None:
     freshline = open_freshline()
     logs.configure(freshline.settings.log_format)
     out = console()
-    with Serving(freshline, host=host, port=port) as serving:
+    with Serving(freshline, host=host, port=port) as serving, settled():
         out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
         for line in serving.told(to_terminal=sys.stdout.isatty()):
             out.print(line, soft_wrap=True)

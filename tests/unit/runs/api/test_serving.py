@@ -1,5 +1,6 @@
 """The server over a real port: it answers, it ends soon, and it says clearly why it cannot start."""
 
+import gc
 import http.client
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from freshline.runs.api.serving import Serving
+from freshline.runs.cli.stack import settled
 from freshline.runs.composition import Freshline
 from freshline.storage.database import Database
 from freshline.storage.errors import InvalidInput, StackError
@@ -124,3 +126,11 @@ def test_serve_prints_where_it_is_and_ends_at_sigterm(tmp_path):
     finally:
         process.kill()
         process.communicate()
+
+
+def test_garbage_collection_of_a_server_leaves_out_what_was_there_and_is_the_usual_one_afterwards():
+    usual, left_out = gc.get_threshold(), gc.get_freeze_count()
+    with settled():
+        assert gc.get_freeze_count() > left_out + 10_000
+        assert gc.get_threshold() == (10_000, *usual[1:])
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
