@@ -1,8 +1,8 @@
 """The searches of `search`, asked of a server: how long the slowest of 16 clients wait, beside a client that is alone.
 
-The server is a process of its own; the clients are threads of this one, each with a connection that stays open, and ask
-one question after the other. A server with one processor for its Python makes 16 clients wait 16 times as long as one,
-when it is fair to all and wastes nothing; what is above that is waste, or unfair.
+The server is a process of its own; the clients, in this one, each have a connection that stays open, and ask one
+question after the other. A server with one processor for its Python makes 16 clients wait 16 times as long as one, when
+it is fair to all and wastes nothing; what is above that is waste, or unfair.
 """
 
 import json
@@ -10,22 +10,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
 from statistics import median
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from freshline.runs.migrate import ensure_schema
 from freshline.storage.database import Database
 from freshline.storage.ids import show_run_id
 
 from . import search
+from .clients import Client, Clients
 from .comparisons import Comparison, Kind
 from .floors.search import RawSearch
 from .harness import OURS, Setting, Subject, Subjects, Work
@@ -36,66 +35,10 @@ SIZE = 100_000
 CLIENTS = 16
 QUESTIONS = 25
 """Of each client, in a round of each question; the client alone asks four times as many."""
-MOST_S = 60.0
-"""No client asks any more when a round takes as long."""
 
 _TARGET = 20.0
 _START_S = 60.0
 _PATH = "/api/v1/runs"
-
-
-class Client:
-    """Asks a server through one connection, which stays open until it is closed."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        assert parts.hostname is not None
-        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=MOST_S)
-
-    def open(self) -> None:
-        """Connect, which is not measured: a server closes connections that are idle for seconds."""
-        self._connection.connect()
-
-    def ask(self, path: str) -> bytes:
-        """Return the answer; anything but 200 is an error."""
-        self._connection.request("GET", path)
-        response = self._connection.getresponse()
-        body = response.read()
-        assert response.status == 200, f"{path}: {response.status} {body[:200]!r}"
-        return body
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
-class Clients:
-    """So many clients of one server."""
-
-    def __init__(self, url: str, number: int) -> None:
-        self._clients = [Client(url) for _ in range(number)]
-        self._threads = ThreadPoolExecutor(number, thread_name_prefix="client")
-
-    def durations_ms(self, paths: Sequence[str], questions: int) -> list[float]:
-        """Have each client ask so many questions; return how long every one took."""
-        for client in self._clients:
-            client.open()
-        until = monotonic() + MOST_S
-        asked = [
-            self._threads.submit(
-                _durations_ms, client, paths[at % len(paths) :] + paths[: at % len(paths)], questions, until
-            )
-            for at, client in enumerate(self._clients)
-        ]
-        try:
-            return [one for taken in asked for one in taken.result()]
-        finally:
-            for client in self._clients:
-                client.close()
-
-    def close(self) -> None:
-        """End the threads."""
-        self._threads.shutdown()
 
 
 @contextmanager
@@ -115,8 +58,6 @@ def prepare(dialect: str, size: int, setting: Setting) -> Iterator[Subjects]:
         asked = search.asked_of(database, raw)
         url = exits.enter_context(serving(address, setting.directory))
         many, alone = Clients(url, CLIENTS), Clients(url, 1)
-        exits.callback(many.close)
-        exits.callback(alone.close)
         subjects: dict[str, Subject] = {}
         for question, paths in paths_of(asked).items():
             ours, _ = asked.pairs()[question]
@@ -218,17 +159,6 @@ def works(size: int = SIZE) -> Mapping[str, Work]:
         )
         for dialect in ("sqlite", "postgres")
     }
-
-
-def _durations_ms(client: Client, paths: Sequence[str], questions: int, until: float) -> list[float]:
-    taken = []
-    for number in range(questions):
-        began = perf_counter()
-        if monotonic() > until:
-            break
-        client.ask(paths[number % len(paths)])
-        taken.append((perf_counter() - began) * 1000)
-    return taken
 
 
 def _address(process: "subprocess.Popen[Any]", log: Path) -> str:

@@ -1,10 +1,11 @@
 """The benchmark of searches over REST, with few runs: its server starts, answers as the search does, and ends."""
 
 import json
+import socket
 
 import pytest
 
-from benchmarks import rest, search
+from benchmarks import clients, rest, search
 from benchmarks.harness import OURS, measure
 
 
@@ -27,8 +28,29 @@ def test_other_answers_are_refused(monkeypatch):
 
 
 def test_clients_stop_when_the_time_is_over(monkeypatch):
-    monkeypatch.setattr(rest, "MOST_S", 0.0)
-    monkeypatch.setattr(rest.Client, "open", lambda _: None)
-    clients = rest.Clients("http://127.0.0.1:9", 2)
-    assert clients.durations_ms(["/"], 1_000) == []
-    clients.close()
+    monkeypatch.setattr(clients, "MOST_S", 0.0)
+    monkeypatch.setattr(clients.Client, "open", lambda _: None)
+    assert clients.Clients("http://127.0.0.1:9", 2).durations_ms(["/"], 1_000) == []
+
+
+def test_clients_wait_for_answers_that_come_in_parts_and_refuse_others():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asking = clients.Client(f"http://127.0.0.1:{server.getsockname()[1]}")
+        asking.open()
+        answering, _ = server.accept()
+        with answering:
+            asking.send("/runs")
+            assert answering.recv(1000).startswith(b"GET /runs HTTP/1.1\r\nHost: 127.0.0.1:")
+            for part in (b"HTTP/1.1 200 OK\r\nContent-Le", b"ngth: 4\r\n\r\nab"):
+                answering.sendall(part)
+                assert asking.receive() is None
+            answering.sendall(b"cd")
+            assert asking.receive() == b"abcd"
+            asking.send("/runs")
+            assert answering.recv(1000).startswith(b"GET /runs ")
+            answering.sendall(b"HTTP/1.1 500 Internal Server Error\r\n\r\n")
+            with pytest.raises(AssertionError, match="500 Internal"):
+                asking.receive()
+        with pytest.raises(AssertionError, match="has closed"):
+            asking.receive()
+        asking.close()
