@@ -4,9 +4,9 @@ Owns the page's policy on content: everything comes from this server, no script 
 neither the database nor the API.
 """
 
-import hashlib
 import secrets
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from ..entity_tags import is_known, tag_of
 
 FOLDER = Path(__file__).parent
 BOKEH_SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")
@@ -33,6 +35,9 @@ _HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+_tags: dict[Path, tuple[tuple[int, int], str]] = {}
+"""File -> its time and size when it was read, and the tag of what it held: most requests are for what is known."""
 
 
 def install(app: Starlette) -> None:
@@ -62,8 +67,12 @@ def content_policy(nonce: str) -> str:
     )
 
 
+@cache
 def assets() -> Mapping[str, Path]:
-    """Return every file that is sent below `/assets/`, by its name there: no other path can be asked for."""
+    """Return every file that is sent below `/assets/`, by its name there: no other path can be asked for.
+
+    Looked for once: a file that is added is there from the server's next start on.
+    """
     found = {path.relative_to(FOLDER).as_posix(): path for path in FOLDER.rglob("*") if path.suffix in _MEDIA_TYPES}
     package = find_spec("bokeh")
     if package is None or package.origin is None:
@@ -83,8 +92,18 @@ def _asset(request: Request) -> Response:
     path = assets().get(request.path_params["name"])
     if path is None:
         raise HTTPException(404)
-    content = path.read_bytes()
-    headers = {**_HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"'}
-    if headers["ETag"] in request.headers.get("If-None-Match", ""):
+    tag = _tag(path)
+    headers = {**_HEADERS, "ETag": tag}
+    if is_known(tag, request.headers.getlist("if-none-match")):
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+    return Response(path.read_bytes(), media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+
+
+def _tag(path: Path) -> str:
+    stat = path.stat()
+    state = (stat.st_mtime_ns, stat.st_size)
+    state_then, tag = _tags.get(path, (None, ""))
+    if state_then != state:
+        tag = tag_of(path.read_bytes())
+        _tags[path] = (state, tag)
+    return tag

@@ -70,6 +70,7 @@ def story(request, tmp_path_factory):
         [
             ArtifactRecord.of_table("t", write_table(world.objects, table)),
             ArtifactRecord.of_file(HTML, save_file(world.objects, folder / "page.html", media_type="text/html")),
+            ArtifactRecord.of_file("facts", save_file(world.objects, b'{"n": 1}', media_type="application/json")),
             ArtifactRecord.of_file("folder", save_folder(world.objects, folder / "kept"), publish=False),
         ]
     )
@@ -263,6 +264,12 @@ def test_html_goes_out_as_bytes_that_no_browser_runs(story):
     story.api.problem(
         "GET", below(page["content_url"]).replace("content", "preview"), status=422, code="invalid_argument"
     )
+
+
+def test_json_goes_out_as_it_is(story):
+    answer = story.api.request("GET", below(artifact(story, "facts")["content_url"]))
+    assert (answer.status_code, answer.content) == (200, b'{"n": 1}')
+    assert answer.headers["content-type"] == "application/json"
 
 
 def test_folder_goes_out_as_an_archive(story):

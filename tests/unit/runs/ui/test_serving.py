@@ -87,6 +87,16 @@ def test_asset_has_its_type_and_is_not_sent_twice(asking, name, kind):
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_asset_that_changes_is_sent_anew(asking, tmp_path, monkeypatch):
+    script = tmp_path / "made.js"
+    script.write_text("one")
+    monkeypatch.setattr(serving, "assets", lambda: {"made.js": script})
+    first = asking.request("GET", "//assets/made.js")
+    script.write_text("three")
+    again = asking.request("GET", "//assets/made.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.text) == (200, "three")
+
+
 @pytest.mark.parametrize(
     "name",
     ["serving.py", "__init__.py", "../../storage/settings.py", "..%2f..%2fsettings.py", "index.html", "scripts", ""],
