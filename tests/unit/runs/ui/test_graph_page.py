@@ -269,6 +269,59 @@ def test_change_in_the_store_is_seen_without_a_reload(shown):
     assert shown.page.locator(".graph-option[data-key='refresh/momentum'] .shape[data-word=ready]").count() == 1
 
 
+@pytest.fixture
+def stopped(shown: Shown) -> Shown:
+    """A page on which nothing happens by itself: time passes when the test says so."""
+    shown.page.clock.install(time=0)
+    shown.page.clock.pause_at(1_000)
+    return shown
+
+
+def test_graph_is_read_once_when_it_is_opened(stopped):
+    page, asked = stopped.page, []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/v1")[2]))
+    page.goto(f"{stopped.url}/")
+    page.wait_for_selector(".graph-option", state="attached")
+    page.clock.run_for(5_000)
+    page.evaluate("async () => { await fetch('/api/v1/session'); }")  # which would be asked for after it
+    assert [path for path in asked if path in ("/graph", "/stream", "/session")] == ["/stream", "/graph", "/session"]
+
+
+def test_what_is_told_while_the_graph_is_read_is_shown(stopped):
+    page, held = stopped.page, []
+    told = [
+        "event: resync\ndata: {}\n\n"
+        'event: deployment\ndata: {"key": "refresh/momentum", "freshness": "source_delayed"}\n\n'
+    ]
+    page.route(
+        "**/api/v1/stream",
+        lambda route: route.fulfill(content_type="text/event-stream", body=told.pop()) if told else route.abort(),
+    )
+    page.route("**/api/v1/graph", lambda route: held.append((route, route.fetch())))
+    page.goto(f"{stopped.url}/")
+    page.locator("#live[data-state=waiting]").wait_for()
+    while not held:
+        page.wait_for_timeout(20)  # which lets the page's events through
+    page.clock.run_for(1_000)
+    (route, answer) = held.pop()
+    route.fulfill(response=answer)
+    page.wait_for_selector(".graph-option", state="attached")
+    page.clock.run_for(1_000)
+    page.wait_for_selector(
+        ".graph-option[data-key='refresh/momentum'] .shape[data-word=source_delayed]", state="attached"
+    )
+
+
+def test_graph_is_shown_where_no_stream_begins(stopped):
+    page, held = stopped.page, []
+    page.route("**/api/v1/stream", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    with page.expect_request("**/api/v1/stream"):
+        page.goto(f"{stopped.url}/")
+    page.clock.run_for(1_000)
+    page.wait_for_selector(".graph-option", state="attached")
+    held[0].abort()
+
+
 def large(database: Database) -> Graph:
     """Two thousand in layers; the first source has changed, and most are stale for it."""
     read = layered_graphs.upstreams(2000)
