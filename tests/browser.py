@@ -1,5 +1,9 @@
-"""A real browser, where one is installed: `chromium`, and the fixture `browser_page`."""
+"""A real browser, where one is installed: `chromium`, and the fixtures `browser` and `browser_page`.
 
+One browser serves all tests of a process; a test has a context of its own, which knows nothing of another one.
+"""
+
+import asyncio
 import os
 import shutil
 import time
@@ -66,10 +70,45 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+@pytest.fixture(scope="session")
+def started_browser() -> Iterator[tuple[Any, asyncio.AbstractEventLoop]]:
+    """The process's browser, and the event loop in which Playwright talks to it."""
+    with chromium() as started:
+        loop = asyncio.get_running_loop()
+        with _running(None):
+            yield started, loop
+
+
+@pytest.fixture(scope="module")
+def browser(started_browser: tuple[Any, asyncio.AbstractEventLoop]) -> Iterator[Any]:
+    """The process's browser, for a module whose tests make contexts of their own."""
+    started, loop = started_browser
+    with _running(loop):
+        yield started
+
+
 @pytest.fixture
-def browser_page() -> Iterator[Any]:
-    """A page of a browser of its own."""
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+def browser_page(started_browser: tuple[Any, asyncio.AbstractEventLoop]) -> Iterator[Any]:
+    """A page of a context of its own."""
+    started, loop = started_browser
+    with _running(loop):
+        context = started.new_context(viewport={"width": 1400, "height": 900})
+        page = context.new_page()
         page.set_default_timeout(30_000)
         yield page
+        context.close()
+
+
+@contextmanager
+def _running(loop: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Let this loop be the thread's running one.
+
+    Playwright's is so between its calls too, and no other loop can run then: it is taken away from the tests that do
+    not use it, and given back to those that do.
+    """
+    before = asyncio._get_running_loop()
+    asyncio._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(before)

@@ -22,7 +22,6 @@ from freshline.storage.ids import show_run_id
 from freshline.storage.parquet import write_table
 from freshline.storage.settings import Settings
 from tests.asking import TOKEN
-from tests.browser import chromium
 from tests.factories import declared
 from tests.unit.runs.conftest import World, make_world
 from tests.unit.runs.test_point_sending import Attempt
@@ -145,12 +144,6 @@ def _backtest(world: World) -> Run:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def session(browser: Any, served: Served) -> Any:
     """What a browser keeps that has signed in."""
     with watched(browser, served.url) as made:
@@ -175,7 +168,13 @@ def watched(browser: Any, url: str, **options: Any) -> Iterator[Watched]:
 
 @pytest.fixture
 def view(browser: Any, served: Served, session: Any) -> Iterator[Watched]:
-    """A page that is signed in, at the list of runs."""
+    """A page that is signed in, and not anywhere yet."""
     with watched(browser, served.url, storage_state=session) as made:
-        made.go("/runs")
         yield made
+
+
+@pytest.fixture
+def listed(view: Watched) -> Watched:
+    """A page that is signed in, at the list of runs."""
+    view.go("/runs")
+    return view

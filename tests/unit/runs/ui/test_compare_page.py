@@ -50,21 +50,21 @@ def momentum(served: Served) -> Served:
     return served
 
 
-def test_ticked_runs_are_compared_and_the_first_one_may_be_another(view, served):
-    page = view.page
+def test_ticked_runs_are_compared_and_the_first_one_may_be_another(listed, served):
+    page = listed.page
     for name in ("completed", "failed"):
         page.locator(f'tr[data-id="{show_run_id(served.runs[name].id)}"]').get_by_role("checkbox").check()
     page.get_by_role("link", name="Compare 2 runs").click()
-    expect(page).to_have_url(f"{view.url}/compare?runs={shown(served, 'completed', 'failed')}")
+    expect(page).to_have_url(f"{listed.url}/compare?runs={shown(served, 'completed', 'failed')}")
     expect(page.locator(".compare-head p")).to_contain_text("These 2 runs differ in")
-    expect(row(view, "outcome.error_message").locator("td")).to_have_text([NOTHING, f"≠differs: {HOSTILE}"])
-    expect(row(view, "request.deployment").locator("td").nth(1)).to_contain_text(HOSTILE_KEY)
-    expect(row(view, "metrics.sharpe_ratio").locator("td").nth(1)).to_have_attribute("data-differs", "yes")
+    expect(row(listed, "outcome.error_message").locator("td")).to_have_text([NOTHING, f"≠differs: {HOSTILE}"])
+    expect(row(listed, "request.deployment").locator("td").nth(1)).to_contain_text(HOSTILE_KEY)
+    expect(row(listed, "metrics.sharpe_ratio").locator("td").nth(1)).to_have_attribute("data-differs", "yes")
     expect(page.get_by_role("link", name="refresh/momentum@v1")).to_be_visible()
     page.get_by_role("button", name="Compare the others with").click()
-    expect(row(view, "metrics.sharpe_ratio").locator("td")).to_have_text([NOTHING, "≠differs: 1.25"])
+    expect(row(listed, "metrics.sharpe_ratio").locator("td")).to_have_text([NOTHING, "≠differs: 1.25"])
     expect(page.get_by_role("heading", name="Compare runs")).to_be_focused()
-    alike = row(view, "code.git_commit")
+    alike = row(listed, "code.git_commit")
     expect(alike).to_have_count(0)
     page.get_by_role("checkbox", name="Only differences").uncheck()
     expect(alike).to_have_count(1)
@@ -116,8 +116,8 @@ def test_comparing_nothing_says_what_to_do(view):
     expect(view.page.get_by_role("heading", name="Runs", exact=True)).to_be_attached()
 
 
-def test_keyboard_alone_ticks_two_runs_and_compares_them(view):
-    page, press = view.page, view.page.keyboard.press
+def test_keyboard_alone_ticks_two_runs_and_compares_them(listed):
+    page, press = listed.page, listed.page.keyboard.press
     boxes = page.locator("table.runs tbody").get_by_role("checkbox")
     boxes.first.focus()
     press("Space")

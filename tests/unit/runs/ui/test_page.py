@@ -48,54 +48,58 @@ def test_wrong_token_is_told(browser, served):
         expect(rows(stranger).first).to_be_visible()
 
 
-def test_runs_are_listed_and_their_names_stay_text(view, served):
-    expect(view.page.get_by_role("link", name=HOSTILE_KEY)).to_have_text(HOSTILE_KEY)
-    failed = rows(view).filter(has_text=HOSTILE_KEY)
+def test_runs_are_listed_and_their_names_stay_text(listed, served):
+    expect(listed.page.get_by_role("link", name=HOSTILE_KEY)).to_have_text(HOSTILE_KEY)
+    failed = rows(listed).filter(has_text=HOSTILE_KEY)
     expect(failed.locator(".badge")).to_have_text("failed")
-    expect(view.page.locator("p.foot")).to_contain_text("runs")
+    expect(listed.page.locator("p.foot")).to_contain_text("runs")
 
 
-def test_search_finds_and_its_mistake_is_shown_in_its_place(view):
-    search(view, NAMED)
-    expect(rows(view)).to_have_count(1)
-    assert "q=deployment" in view.page.url
-    search(view, "statuss = failed")
-    mistake = view.page.locator(".mistake")
+def test_search_finds_and_its_mistake_is_shown_in_its_place(listed):
+    search(listed, NAMED)
+    expect(rows(listed)).to_have_count(1)
+    assert "q=deployment" in listed.page.url
+    search(listed, "statuss = failed")
+    mistake = listed.page.locator(".mistake")
     expect(mistake).to_contain_text("did you mean 'status'")
     assert mistake.locator("pre").text_content() == "statuss = failed\n^"
-    expect(view.page.get_by_role("searchbox", name="Search runs")).to_have_attribute("aria-invalid", "true")
-    search(view, "tags has 'nobody has this'")
-    view.page.get_by_role("button", name="Show all runs").click()
-    expect(rows(view).nth(3)).to_be_visible()
+    expect(listed.page.get_by_role("searchbox", name="Search runs")).to_have_attribute("aria-invalid", "true")
+    search(listed, "tags has 'nobody has this'")
+    listed.page.get_by_role("button", name="Show all runs").click()
+    expect(rows(listed).nth(3)).to_be_visible()
 
 
-def test_filters_and_order_stand_in_the_address(view):
-    view.page.get_by_role("combobox", name="Status").select_option("completed")
-    expect(rows(view).locator(".badge", has_text="completed").nth(3)).to_be_visible()
-    expect(rows(view).locator(".badge", has_text="failed")).to_have_count(0)
-    view.page.get_by_role("button", name="Deployment").click()
-    view.page.get_by_role("button", name="Columns").click()
-    view.page.get_by_role("checkbox", name="sharpe_ratio").check()
-    view.page.keyboard.press("Escape")
-    view.page.get_by_role("columnheader", name="sharpe_ratio").get_by_role("button").click()
-    expect(view.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
-    expect(rows(view).first).to_contain_text("1.25")
-    view.page.reload()
-    expect(rows(view).first).to_contain_text("backtest/book")
-    expect(view.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
-    view.page.get_by_role("button", name="Remove the filter Status").click()
-    expect(rows(view).locator(".badge", has_text="failed").first).to_be_visible()
-    assert "status" not in view.page.url
+def test_filters_and_order_stand_in_the_address(listed):
+    listed.page.get_by_role("combobox", name="Status").select_option("completed")
+    expect(rows(listed).locator(".badge", has_text="completed").nth(3)).to_be_visible()
+    expect(rows(listed).locator(".badge", has_text="failed")).to_have_count(0)
+    listed.page.get_by_role("button", name="Deployment").click()
+    listed.page.get_by_role("button", name="Columns").click()
+    listed.page.get_by_role("checkbox", name="sharpe_ratio").check()
+    listed.page.keyboard.press("Escape")
+    listed.page.get_by_role("columnheader", name="sharpe_ratio").get_by_role("button").click()
+    expect(listed.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
+    expect(rows(listed).first).to_contain_text("1.25")
+    listed.page.reload()
+    expect(rows(listed).first).to_contain_text("backtest/book")
+    expect(listed.page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
+    listed.page.get_by_role("button", name="Remove the filter Status").click()
+    expect(rows(listed).locator(".badge", has_text="failed").first).to_be_visible()
+    assert "status" not in listed.page.url
 
 
-def test_new_run_is_shown_without_being_asked_for(view, served):
-    search(view, "tags has 'live'")
-    expect(view.page.get_by_role("heading", name="No run matches")).to_be_visible()
-    expect(view.page.locator("#live")).to_have_attribute("data-state", "live")
+def test_new_run_is_shown_without_being_asked_for(listed, served):
+    search(listed, "tags has 'live'")
+    expect(listed.page.get_by_role("heading", name="No run matches")).to_be_visible()
+    expect(listed.page.locator("#live")).to_have_attribute("data-state", "live")
+    button = listed.page.get_by_role("button", name="Show all runs").element_handle()
+    with listed.page.expect_response("**/api/v1/runs?*"):
+        served.world.service.submit("refresh/calendar", tags=["other"])
     run = served.world.service.submit("refresh/calendar", tags=["live"])
-    expect(rows(view)).to_have_attribute("data-id", show_run_id(run.id))
+    expect(rows(listed)).to_have_attribute("data-id", show_run_id(run.id))
+    assert button.evaluate("(one) => one.isConnected"), "whoever was about to press it would have missed it"
     served.world.service.cancel(run.id, actor="ann")
-    expect(rows(view).locator(".badge")).to_have_text("cancelled")
+    expect(rows(listed).locator(".badge")).to_have_text("cancelled")
 
 
 def test_run_shows_what_it_wrote_and_read(view, served):
@@ -192,9 +196,9 @@ def test_run_that_is_not_there_is_told(view, path):
     expect(view.page.locator("main").get_by_role("alert")).to_be_visible()
 
 
-def test_keyboard_alone_finds_and_opens_a_run(view):
-    page, press = view.page, view.page.keyboard.press
-    expect(rows(view).first).to_be_visible()
+def test_keyboard_alone_finds_and_opens_a_run(listed):
+    page, press = listed.page, listed.page.keyboard.press
+    expect(rows(listed).first).to_be_visible()
     page.evaluate("document.activeElement.blur()")
     press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -203,13 +207,13 @@ def test_keyboard_alone_finds_and_opens_a_run(view):
     expect(page.get_by_role("searchbox", name="Search runs")).to_be_focused()
     page.keyboard.type("status = completed")
     press("Enter")
-    expect(rows(view).locator(".badge", has_text="failed")).to_have_count(0)
-    links = rows(view).get_by_role("link")
+    expect(rows(listed).locator(".badge", has_text="failed")).to_have_count(0)
+    links = rows(listed).get_by_role("link")
     for _ in range(30):
         press("Tab")
         if page.evaluate("Boolean(document.activeElement.closest('tr[data-id]'))"):
             break
-    expect(rows(view).get_by_role("checkbox").first).to_be_focused()
+    expect(rows(listed).get_by_role("checkbox").first).to_be_focused()
     press("Tab")
     expect(links.first).to_be_focused()
     press("ArrowDown")
@@ -247,30 +251,30 @@ def test_narrow_page_does_not_scroll_sideways(browser, served):
         assert value.bounding_box()["width"] > 120, "a long name leaves its value no room"
 
 
-def test_chosen_colours_are_kept(view):
+def test_chosen_colours_are_kept(listed):
     def ground():
-        return view.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return listed.page.evaluate("getComputedStyle(document.body).backgroundColor")
 
     before = ground()
-    view.page.get_by_role("combobox", name="Colours").select_option("dark")
+    listed.page.get_by_role("combobox", name="Colours").select_option("dark")
     assert ground() != before
-    view.page.reload()
+    listed.page.reload()
     assert ground() != before
-    view.page.get_by_role("combobox", name="Colours").select_option("system")
+    listed.page.get_by_role("combobox", name="Colours").select_option("system")
     assert ground() == before
 
 
-def test_long_list_loads_as_it_is_scrolled_and_draws_what_is_in_sight(view, served: Served):
+def test_long_list_loads_as_it_is_scrolled_and_draws_what_is_in_sight(listed, served: Served):
     served.world.service.submit_many([Submission(deployment="refresh/calendar", tags=["many"]) for _ in range(230)])
-    search(view, "tags has 'many'")
-    expect(view.page.locator("p.foot")).to_contain_text("100 runs, and more")
-    scroller = view.page.locator(".list .scroll")
+    search(listed, "tags has 'many'")
+    expect(listed.page.locator("p.foot")).to_contain_text("100 runs, and more")
+    scroller = listed.page.locator(".list .scroll")
     for _ in range(20):
         scroller.evaluate("(element) => { element.scrollTop = element.scrollHeight; }")
-        view.page.wait_for_timeout(50)  # which lets the page's events through
-        if re.fullmatch("230 runs", view.page.locator("p.foot").text_content() or ""):
+        listed.page.wait_for_timeout(50)  # which lets the page's events through
+        if re.fullmatch("230 runs", listed.page.locator("p.foot").text_content() or ""):
             break
-    expect(view.page.locator("p.foot")).to_have_text("230 runs")
+    expect(listed.page.locator("p.foot")).to_have_text("230 runs")
     scroller.evaluate("(element) => { element.scrollTop = element.scrollHeight; }")
-    expect(rows(view).last).to_have_attribute("aria-rowindex", "231")
-    assert rows(view).count() < 120
+    expect(rows(listed).last).to_have_attribute("aria-rowindex", "231")
+    assert rows(listed).count() < 120
