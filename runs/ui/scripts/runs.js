@@ -111,6 +111,7 @@ export function mount(element, { query }) {
         search.tell(error);
         fill(nothing, h("div.empty", {}, h("p", {}, "The search could not be understood.")));
       } else showProblem(error, nothing, { again: load });
+      nothing.dataset.shows = "problem";
       fill(foot);
       nothing.hidden = false;
     } finally {
@@ -147,7 +148,7 @@ export function mount(element, { query }) {
     cursor = nextCursor;
     nothing.hidden = items.length > 0;
     table.hidden = items.length === 0;
-    if (!items.length) fill(nothing, empty());
+    if (!items.length) showNothing();
     table.setAttribute("aria-rowcount", cursor === null ? items.length + 1 : -1);
     rows.set(items);
     fill(foot, words());
@@ -160,8 +161,15 @@ export function mount(element, { query }) {
     return cursor === null ? `${count} run${items.length === 1 ? "" : "s"}` : `${count} runs, and more when you scroll`;
   }
 
-  function empty() {
-    const isNarrowed = state.q || FILTERS.some((name) => state[name]);
+  function showNothing() {
+    const shows = state.q || FILTERS.some((name) => state[name]) ? "no match" : "no runs";
+    // What is shown already stays: a button that is drawn anew while it is pressed is not pressed.
+    if (nothing.dataset.shows === shows) return;
+    nothing.dataset.shows = shows;
+    fill(nothing, empty(shows === "no match"));
+  }
+
+  function empty(isNarrowed) {
     if (isNarrowed) {
       const all = () => change({ q: "", ...Object.fromEntries(FILTERS.map((name) => [name, ""])) });
       return h("div.empty", {}, h("h2", {}, "No run matches"), h("p", {}, "Take a filter off, or search for something else."), h("button", { type: "button", onclick: all }, "Show all runs"));

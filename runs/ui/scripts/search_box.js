@@ -35,8 +35,8 @@ export function searchBox(text, onSearch) {
     h("ul", {}, EXAMPLES.map(([query, words]) => h("li", {}, h("button.plain", { type: "button", onclick: () => use(query) }, h("code", {}, query)), h("span.soft", {}, words)))),
   );
   field.addEventListener("keydown", (event) => event.key === "Enter" && onSearch(field.value.trim()));
-  // Also when the × of the field empties it.
-  field.addEventListener("search", () => onSearch(field.value.trim()));
+  // Also when the × of the field empties it. Some browsers tell of Enter in this way too.
+  field.addEventListener("search", () => field.value === "" && onSearch(""));
 
   function use(query) {
     examples.hidePopover();
