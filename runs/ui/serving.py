@@ -4,9 +4,10 @@ Owns the page's policy on content: everything comes from this server, no script 
 neither the database nor the API.
 """
 
+import re
 import secrets
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,8 +21,14 @@ from ..entity_tags import is_known, tag_of
 
 FOLDER = Path(__file__).parent
 BOKEH_SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")
-VIEWS = ("/", "/runs", "/runs/{run}", "/compare", "/deployments/{kind}/{resource}")
-"""Addresses that are views: each is the same shell."""
+VIEWS: Mapping[str, str] = {
+    "/": "graph.js",
+    "/runs": "runs.js",
+    "/runs/{run}": "run.js",
+    "/compare": "compare.js",
+    "/deployments/{kind}/{resource}": "deployment.js",
+}
+"""Address -> the script of its view. Each is the same shell, but for the scripts that it has the browser fetch."""
 
 _MEDIA_TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
@@ -36,14 +43,16 @@ _HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",
 }
 
+_IMPORTED = re.compile(r'^import [^(]*?\bfrom "\./([\w.-]+)";$', re.MULTILINE)
+
 _tags: dict[Path, tuple[tuple[int, int], str]] = {}
 """File -> its time and size when it was read, and the tag of what it held: most requests are for what is known."""
 
 
 def install(app: Starlette) -> None:
     """Let the application answer for the page: anybody may have it, it holds no data."""
-    for path in VIEWS:
-        app.router.routes.append(Route(path, _page))
+    for path, script in VIEWS.items():
+        app.router.routes.append(Route(path, partial(_page, script)))
     app.router.routes.append(Route("/assets/{name:path}", _asset))
 
 
@@ -81,9 +90,24 @@ def assets() -> Mapping[str, Path]:
     return found | {name: scripts / name for name in BOKEH_SCRIPTS}
 
 
-def _page(_: Request) -> Response:
+@cache
+def modules(*scripts: str) -> tuple[str, ...]:
+    """Return these scripts and all that they import, directly or through others, each once."""
+    found: dict[str, None] = {}
+    waiting = list(scripts)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found:
+            found[name] = None
+            waiting += re.findall(_IMPORTED, (FOLDER / "scripts" / name).read_text(encoding="utf-8"))
+    return tuple(found)
+
+
+def _page(script: str, _: Request) -> Response:
     nonce = secrets.token_urlsafe(16)
-    text = (FOLDER / "index.html").read_text(encoding="utf-8").replace("{{nonce}}", nonce)
+    # All at once: otherwise each is known only when the one that imports it has come.
+    links = "\n".join(f'<link rel="modulepreload" href="/assets/scripts/{name}">' for name in modules("app.js", script))
+    text = (FOLDER / "index.html").read_text(encoding="utf-8").replace("{{modules}}", links).replace("{{nonce}}", nonce)
     headers = {**_HEADERS, "Cache-Control": "no-store", "Content-Security-Policy": content_policy(nonce)}
     return Response(text, media_type="text/html; charset=utf-8", headers=headers)
 

@@ -70,6 +70,17 @@ def test_nonce_is_new_with_every_answer_and_stands_in_the_page(asking):
     assert [f'nonce="{nonce}"' in one.text for nonce, one in zip(nonces, found, strict=True)] == [True, True]
 
 
+@pytest.mark.parametrize("view", serving.VIEWS.values())
+def test_view_names_every_script_that_it_imports_and_no_other_one(asking, view):
+    path = next(path for path, script in serving.VIEWS.items() if script == view)
+    text = asking.request("GET", "/" + path.replace("{", "").replace("}", "")).text
+    named = re.findall(r'<link rel="modulepreload" href="/assets/scripts/([^"]+)">', text)
+    assert len(named) == len(set(named))
+    scripts = {name: (serving.FOLDER / "scripts" / name).read_text(encoding="utf-8") for name in named}
+    imported = {name for script in scripts.values() for name in re.findall(r'from "\./([^"]+)"', script)}
+    assert imported | {"app.js", view} == set(named)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

@@ -96,6 +96,7 @@ def test_runs_are_searched_ordered_by_a_metric_and_scrolled(view):
     view.go("/runs?metrics=sharpe_ratio")
     search(view, OLD_AND_NEW)
     page.get_by_role("columnheader", name="sharpe_ratio").get_by_role("button").click()
+    expect(page.locator(".list .waiting-bar")).to_be_hidden()
     expect(page.get_by_role("columnheader", name="sharpe_ratio")).to_have_attribute("aria-sort", "descending")
     expect(page.locator("p.foot")).to_contain_text("100 runs, and more")
     seen = column(view, "sharpe_ratio")
