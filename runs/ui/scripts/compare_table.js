@@ -51,7 +51,7 @@ function headCell(run, place, { onFirst, onRemove }) {
       place ? h("button.plain", { type: "button", title: "Compare the others with this one", "aria-label": `Compare the others with ${name}`, onclick: () => onFirst(run.id) }, "⇤") : h("span.tag", {}, "first"),
       h("button.plain", { type: "button", title: "Leave it out", "aria-label": `Leave out ${name}`, onclick: () => onRemove(run.id) }, "×")),
     h("div.of", {}, h("a", { href: deploymentPath(run.deployment) }, run.deployment), run.version ? ` v${run.version}` : null),
-    h("div.how", {}, badge(run.status), run.created_at ? [" ", ago(run.created_at)] : null, run.started_at ? ` · ${span(secondsOf(run))}` : null),
+    h("div.how", {}, badge(run.status), run.created_at ? [" ", h("span", {}, ago(run.created_at))] : null, run.started_at ? [" ", h("span", {}, `· ${span(secondsOf(run))}`)] : null),
   );
 }
 

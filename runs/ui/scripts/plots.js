@@ -5,6 +5,7 @@
 import { h, fill } from "./dom.js";
 
 const SCRIPTS = ["/assets/bokeh.min.js", "/assets/bokeh-api.min.js"];
+const TICK_PX = 36;
 let loading = null;
 
 /** Return a number of JSON, where "NaN" and the infinities are text; what cannot be drawn is NaN. */
@@ -81,7 +82,7 @@ async function made(bokeh, target, { x, lines }, { isTime, height }) {
     background_fill_color: null,
     border_fill_color: null,
     outline_line_color: null,
-    min_border_left: 8,
+    min_border_left: 52, // of plots above one another, the axes too
     min_border_right: 8,
   });
   for (const axis of [figure.xaxis, figure.yaxis]) {
@@ -92,6 +93,7 @@ async function made(bokeh, target, { x, lines }, { isTime, height }) {
     axis.major_label_text_font = "system-ui, sans-serif";
     axis.major_label_text_font_size = "11px";
   }
+  figure.left[0].ticker.desired_num_ticks = Math.max(2, Math.round(height / TICK_PX));
   figure.xgrid.grid_line_color = null;
   figure.ygrid.grid_line_color = colour("--line");
   const sources = lines.map((line, place) => {
