@@ -16,7 +16,7 @@ def tagged(request: Request, response: Response) -> Response:
     """Return the answer with its tag, or 304 without it when the asker has it; only of JSON that is complete."""
     if response.status_code != 200 or response.media_type != _JSON or isinstance(response, StreamingResponse):
         return response
-    tag = response.headers.get("etag") or tag_of(response.body)
+    tag = response.headers.get("etag") or tag_of(bytes(response.body))
     # A browser may keep it, for nobody else, and asks each time whether it still holds.
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if is_known(tag, request.headers.getlist("if-none-match")):
