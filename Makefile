@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-# The workers share the tests as tests/sharing.py says; WORKERS=0 runs them in one process.
-WORKERS ?= 2
+# The workers share the tests as tests/sharing.py says; WORKERS=0 runs them in one process. One of three waits for
+# Prefect, and the others have two processors busy.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test test-all compiled check docs screenshots bench system clean install lock format

@@ -2,14 +2,18 @@
 
 Owns the groups alone: how many workers there are is said on the command line. Without workers nothing changes.
 
-Tests of one module stay together, so that what a module prepares is prepared once. All tests that use the session's
-`stack` stay together, so that one Prefect server starts. A test says `xdist_group` where neither is right.
+Tests of one module stay together, so that what a module prepares is prepared once. All tests with a real Prefect stay
+together, one server after the other: each with its flow runs takes more than a processor, and waits a lot, while the
+other workers have the rest. A test says `xdist_group` where neither is right.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
+
+PREFECT = "prefect"
+"""The group of tests with a real Prefect."""
 
 
 @pytest.hookimpl(wrapper=True)  # around pytest-xdist's own, which puts the group into the test's id
@@ -22,6 +26,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = group_of(item)
         item.add_marker(pytest.mark.xdist_group(name))
         groups[name].append(item)
+    if PREFECT in groups:
+        groups[PREFECT].sort(key=_uses_stack)
     items[:] = [item for group in sorted(groups.values(), key=_longest_first) for item in group]
     yield
     if lost := [item.nodeid for item in items if not item.nodeid.endswith(f"@{group_of(item)}")]:
@@ -34,9 +40,14 @@ def group_of(item: pytest.Item) -> str:
     said = item.get_closest_marker("xdist_group")
     if said is not None:
         return str(said.args[0])
-    if "stack" in getattr(item, "fixturenames", ()):
-        return "stack"
+    if item.get_closest_marker("stack") or _uses_stack(item):
+        return PREFECT
     return item.nodeid.partition("::")[0]
+
+
+def _uses_stack(item: pytest.Item) -> bool:
+    """Whether it uses the session's stack, which stays until the session ends: these tests come last."""
+    return "stack" in getattr(item, "fixturenames", ())
 
 
 def _longest_first(group: list[pytest.Item]) -> tuple[float, bool, int]:

@@ -21,7 +21,7 @@ from tests.acceptance.ways import WAIT_S
 from tests.acceptance.ways_project import SCHEDULE
 from tests.browser import press, submit_form
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 AUTOMATION = "When the service's run completes"
 

@@ -20,7 +20,7 @@ from freshline.runs.models import Run
 from tests.acceptance.ways import WAIT_S, opened
 from tests.acceptance.ways_project import DOOMED_POOL
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(600), pytest.mark.xdist_group("ways")]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 VISIBLE_WITHIN_S = 75.0
 """How long after the fact the record has its end, with the settings that are there when none is set."""

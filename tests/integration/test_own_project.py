@@ -20,7 +20,7 @@ from freshline.lineage import registry
 from freshline.runs.embedded import Embedded, embedded
 from freshline.storage.parquet import to_pandas
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300), pytest.mark.xdist_group("own-project")]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
 FILES = {
     "flows/daily.py": """
