@@ -14,10 +14,14 @@ const VIEWS = [
 let unmount = null;
 let turn = 0;
 let shown = null;
+let address = null;
 
 /** Show what the address says, now and whenever it changes. */
 export function start() {
-  addEventListener("popstate", () => show());
+  addEventListener("popstate", () => {
+    // Another place in the same view, such as the content that a link skips to, is the browser's affair.
+    if (location.pathname + location.search !== address) show();
+  });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
     if (!link || !isOurs(link, event)) return;
@@ -37,10 +41,12 @@ export function navigate(address) {
 export function rewrite(query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
   history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : ""));
+  address = location.pathname + location.search;
 }
 
 async function show({ isNew = false } = {}) {
   const mine = ++turn;
+  address = location.pathname + location.search;
   const main = document.getElementById("main");
   const place = matched(location.pathname);
   stop();

@@ -199,10 +199,12 @@ def test_run_that_is_not_there_is_told(view, path):
 def test_keyboard_alone_finds_and_opens_a_run(listed):
     page, press = listed.page, listed.page.keyboard.press
     expect(rows(listed).first).to_be_visible()
-    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.activeElement.blur(), document.querySelector('.view').dataset.kept = 'yes'")
     press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    expect(page.locator(".view[data-kept]")).to_be_visible()  # the same view, not a new one that takes the focus
     press("/")
     expect(page.get_by_role("searchbox", name="Search runs")).to_be_focused()
     page.keyboard.type("status = completed")
