@@ -63,8 +63,9 @@ def run_with(limit: int, path, last: str = "") -> str:
     return done.stdout
 
 
+# The libraries alone have 112 MiB; writing reached 195 MiB and reading 218 MiB, whatever the size of the table.
 def test_table_four_times_larger_than_the_limit_of_its_process_is_written_and_read(tmp_path):
-    assert run_with(224 * 2**20, tmp_path) == "the limit held\n"
+    assert run_with(288 * 2**20, tmp_path) == "the limit held\n"
 
 
 @pytest.mark.slow
