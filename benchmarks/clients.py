@@ -84,7 +84,10 @@ class Clients:
         self._clients = [Client(url) for _ in range(number)]
 
     def durations_ms(self, paths: Sequence[str], questions: int) -> list[float]:
-        """Have each client ask so many questions; return how long every one took."""
+        """Have each client ask so many questions; return how long every one took.
+
+        Each has paths of its own among them, where there are as many as clients.
+        """
         taken: list[float] = []
         until = monotonic() + MOST_S
         with DefaultSelector() as answers, ExitStack() as exits:
@@ -92,9 +95,8 @@ class Clients:
                 exits.callback(client.close)
                 client.open()
             for at, client in enumerate(self._clients):
-                asking = _asking(
-                    client, [paths[(at + number) % len(paths)] for number in range(questions)], until, taken
-                )
+                own = paths[at % len(paths) :: len(self._clients)]
+                asking = _asking(client, [own[number % len(own)] for number in range(questions)], until, taken)
                 if next(asking, _OVER) is not _OVER:
                     answers.register(client, EVENT_READ, asking)
             while answers.get_map():

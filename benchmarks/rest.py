@@ -2,7 +2,8 @@
 
 The server is a process of its own; the clients, in this one, each have a connection that stays open, and ask one
 question after the other. A server with one processor for its Python makes 16 clients wait 16 times as long as one, when
-it is fair to all and wastes nothing; what is above that is waste, or unfair.
+it is fair to all and wastes nothing; what is above that is waste, or unfair. All ask for the newest runs alike, as
+open pages do, and the server may answer them together; of the other two questions each client asks another one.
 """
 
 import json
@@ -55,7 +56,7 @@ def prepare(dialect: str, size: int, setting: Setting) -> Iterator[Subjects]:
         setting.tell(f"rest_{dialect}: {size:,} runs stored")
         raw = RawSearch(database.dialect, path if server is None else server.conninfo("searched"))
         exits.callback(raw.close)
-        asked = search.asked_of(database, raw)
+        asked = search.asked_of(database, raw, bounds=2 * CLIENTS)
         url = exits.enter_context(serving(address, setting.directory))
         many, alone = Clients(url, CLIENTS), Clients(url, 1)
         subjects: dict[str, Subject] = {}

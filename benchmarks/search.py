@@ -35,7 +35,8 @@ NUMBER = 100
 
 _METRIC = "sharpe_ratio"
 ORDER = f"-{_METRIC}"
-_BOUNDS = 10
+BOUNDS = 10
+"""Of the metric, which are asked for in turn."""
 
 
 @dataclass
@@ -149,12 +150,12 @@ def fill(database: Database, size: int) -> None:
     database.dispose()
 
 
-def asked_of(database: Database, raw: floors.RawSearch) -> Asked:
-    """Return a store ready to be asked: the later pages are found once."""
+def asked_of(database: Database, raw: floors.RawSearch, *, bounds: int = BOUNDS) -> Asked:
+    """Return a store ready to be asked for so many bounds: the later pages are found once."""
     searches = Searches(database)
     places: dict[float, tuple[str | None, tuple[Any, ...]]] = {}
-    for number in range(_BOUNDS):
-        bound = round(0.5 + number / 100, 2)
+    for number in range(bounds):
+        bound = round(0.5 + number / (10 * bounds), 4)
         search = searches.search(of_metric(bound), order_by=ORDER)
         page = search.page()
         for _ in range(NUMBER - 2):

@@ -57,9 +57,11 @@ async def begun(*works: Held) -> None:
 def test_answers_are_made_in_the_order_in_which_they_were_asked_for():
     async def asked() -> None:
         lane, first, order = Lane(width=1, patience_s=FOREVER_S), Held(), []
-        tasks = [asyncio.create_task(lane.run(first))]
+        tasks = [asyncio.create_task(lane.run(object(), first))]
         await begun(first)
-        tasks += [asyncio.create_task(lane.run(lambda number=number: order.append(number))) for number in range(10)]
+        tasks += [
+            asyncio.create_task(lane.run(object(), lambda number=number: order.append(number))) for number in range(10)
+        ]
         await asyncio.sleep(0)
         assert order == []
         first.let_go()
@@ -72,7 +74,7 @@ def test_answers_are_made_in_the_order_in_which_they_were_asked_for():
 def test_only_so_many_answers_are_made_at_once():
     async def asked() -> None:
         lane, works = Lane(width=2, patience_s=FOREVER_S), [Held() for _ in range(3)]
-        tasks = [asyncio.create_task(lane.run(work)) for work in works]
+        tasks = [asyncio.create_task(lane.run(object(), work)) for work in works]
         await begun(*works[:2])
         assert not works[2].has_begun.is_set()
         works[0].let_go()
@@ -87,15 +89,15 @@ def test_only_so_many_answers_are_made_at_once():
 def test_answer_that_takes_long_lets_the_next_pass():
     async def asked() -> None:
         lane, slow = Lane(width=1, patience_s=0.001), [Held() for _ in range(3)]
-        tasks = [asyncio.create_task(lane.run(work)) for work in slow]
-        assert await lane.run(lambda: "quick") == "quick"
+        tasks = [asyncio.create_task(lane.run(object(), work)) for work in slow]
+        assert await lane.run(object(), lambda: "quick") == "quick"
         await begun(*slow)
         assert not any(task.done() for task in tasks)
         for work in slow:
             work.let_go()
         await asyncio.gather(*tasks)
         # Each place was given back once: as many are there as before.
-        assert [await lane.run(lambda: "quick") for _ in range(3)] == ["quick"] * 3
+        assert [await lane.run(object(), lambda: "quick") for _ in range(3)] == ["quick"] * 3
 
     run(asked)
 
@@ -105,8 +107,71 @@ def test_failure_is_raised_and_gives_its_place_to_the_next():
         lane = Lane(width=1, patience_s=FOREVER_S)
         for _ in range(2):
             with pytest.raises(ZeroDivisionError):
-                await lane.run(lambda: 1 / 0)
-        assert await lane.run(lambda: "next") == "next"
+                await lane.run(object(), lambda: 1 / 0)
+        assert await lane.run(object(), lambda: "next") == "next"
+
+    run(asked)
+
+
+class Counted(Held):
+    """A work whose results differ."""
+
+    times = 0
+
+    def __call__(self) -> str:
+        super().__call__()
+        self.times += 1
+        return f"answer {self.times}"
+
+
+def test_question_asked_again_before_its_turn_is_answered_once_and_later_ones_anew():
+    async def asked() -> None:
+        lane, first, same = Lane(width=1, patience_s=FOREVER_S), Held(), Counted()
+        tasks = [asyncio.create_task(lane.run("another", first))]
+        await begun(first)
+        together = [asyncio.create_task(lane.run("same", same)) for _ in range(3)]
+        await asyncio.sleep(0)
+        first.let_go()
+        await begun(same)
+        # It has begun to look: what changes now it may not see.
+        later = asyncio.create_task(lane.run("same", same))
+        await asyncio.sleep(0)
+        same.let_go()
+        assert await asyncio.gather(*together) == ["answer 1"] * 3
+        assert await later == "answer 2"
+        await asyncio.gather(*tasks)
+
+    run(asked)
+
+
+def test_one_who_asked_the_same_and_goes_away_takes_nothing_from_the_others():
+    async def asked() -> None:
+        lane, first, same = Lane(width=1, patience_s=FOREVER_S), Held(), Counted()
+        holding = asyncio.create_task(lane.run("another", first))
+        await begun(first)
+        gone, other = (asyncio.create_task(lane.run("same", same)) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        first.let_go()
+        same.let_go()
+        assert await other == "answer 1"
+        assert gone.cancelled()
+        await holding
+
+    run(asked)
+
+
+def test_failure_of_a_question_is_raised_to_all_who_asked_it():
+    async def asked() -> None:
+        lane, first = Lane(width=1, patience_s=FOREVER_S), Held()
+        holding = asyncio.create_task(lane.run("another", first))
+        await begun(first)
+        together = [asyncio.create_task(lane.run("same", lambda: 1 / 0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        first.let_go()
+        failures = await asyncio.gather(*together, return_exceptions=True)
+        assert [type(failure) for failure in failures] == [ZeroDivisionError] * 2
+        await holding
 
     run(asked)
 
