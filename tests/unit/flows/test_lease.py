@@ -77,6 +77,10 @@ class Held:
     def has_expired(self) -> bool:
         return self.row().lease_until < self.now()
 
+    def was_renewed_beyond_its_first_length(self) -> bool:
+        """Whether it was renewed later than the lease of the claim would have run out, however late it is by now."""
+        return bool(self.row().heartbeat_at > self.claim.run.lease_until)
+
     def claimed_again(self) -> Claim:
         """Its infrastructure starts the flow run again: a new fence."""
         return self.port.claim(self.gateway.begin(self.claim.run.flow_run_id))
@@ -96,7 +100,7 @@ def held(database: Database) -> Held:
     return held_run(database)
 
 
-def wait_until(condition: Callable[[], bool], *, within_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -249,7 +253,7 @@ def beating(*answers: Any, **options: Any) -> Iterator[Lease]:
 
 
 def check_until_stopped(lease: Lease) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         lease.check()
 
@@ -281,11 +285,11 @@ def test_cancellation_counts_more_than_a_pause():
 
 
 def test_pause_that_is_taken_back_before_the_body_notices_is_none():
-    beats = []
-    # Several: the first may come before `lease` is there to be looked at.
-    with beating(*[Beat.PAUSE] * 20, None, send=lambda: beats.append(lease._asked)) as lease:
-        wait_until(lambda: beats and beats[-1] is None)
-        assert Beat.PAUSE in beats
+    said = [Beat.PAUSE]
+    with Lease(lambda: said[-1], interval_s=0.001) as lease:
+        wait_until(lambda: lease._asked == Beat.PAUSE)
+        said.append(None)
+        wait_until(lambda: lease._asked is None)
         lease.check()
 
 
@@ -361,7 +365,7 @@ def test_body_that_holds_the_interpreter_for_several_leases_keeps_its_lease(data
     held = held_run(database, lease_s=1.5, heartbeat_s=0.3)
     with Lease(never, interval_s=0.3, terms=held.terms) as lease:
         hold_the_interpreter(4)
-        assert not held.has_expired()
+        assert held.was_renewed_beyond_its_first_length()
         lease.check()
 
 
