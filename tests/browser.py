@@ -94,7 +94,7 @@ def browser_page(started_browser: tuple[Any, asyncio.AbstractEventLoop]) -> Iter
     with _running(loop):
         context = started.new_context(viewport={"width": 1400, "height": 900})
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(60_000)
         yield page
         context.close()
 

@@ -19,7 +19,7 @@ from freshline.deployments.local import LocalStack
 
 IDLE_POOL = "idle"
 """A work pool without a worker: its flow runs stay scheduled."""
-WAIT_S = 60.0
+WAIT_S = 180.0
 """How long a test waits for the worker, before it fails."""
 
 FLOWS = """

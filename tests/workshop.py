@@ -48,7 +48,7 @@ STARTERS = ("up", "demo", "reconcile", "serve")
 """Programs that go on."""
 PAGE_URL = "https://freshline.example.org"
 _TICK_S = 0.01
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 class RememberingGateway(FakeGateway):

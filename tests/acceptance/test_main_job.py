@@ -209,7 +209,7 @@ def test_runs_left_what_they_read_measured_and_wrote_on_their_flow_runs(main_job
         for what in ("inputs", "metrics", "outputs", "run")
         if (what, key) != ("inputs", "refresh/prices")  # a source reads nothing
     }
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + WAIT_S
     found = {}
     while not wanted <= found.keys() and time.monotonic() < deadline:
         there = main_job.embedded.gateway.read_artifacts(runs, prefix="freshline-")

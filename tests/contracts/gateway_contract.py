@@ -21,7 +21,7 @@ from freshline.deployments.gateway import (
 from freshline.runs.steps import task_name
 from freshline.storage.errors import Conflict, InvalidInput, NotFound
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class World(ABC):

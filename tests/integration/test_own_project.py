@@ -205,7 +205,7 @@ def _press_run(deployment_id):
 
 
 def _wait_for_new_run(project, key, before):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         new = [run for _, run in project.embedded.queries.runs(deployment=key) if run.id not in before]
         if new:

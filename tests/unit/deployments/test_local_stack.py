@@ -20,7 +20,7 @@ from tests.stack import CATALOGUE, FLOWS, RunningStack
 
 pytestmark = pytest.mark.stack
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 def program(body: str) -> str:

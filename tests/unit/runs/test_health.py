@@ -45,13 +45,14 @@ def test_question_that_hangs_is_down_in_time_and_not_asked_again_meanwhile() -> 
     go_on = threading.Event()
     hanging = Asked(lambda: Finding(Condition.OK) if go_on.wait(30) else Finding(Condition.DOWN))
     other = Asked()
-    check = HealthCheck({"object_store": hanging, "database": other}, within_s=0.05, kept_s=0)
-    for _ in range(3):
+    # A busy machine too answers the other one in that time.
+    check = HealthCheck({"object_store": hanging, "database": other}, within_s=0.4, kept_s=0)
+    for _ in range(2):
         found = check.look()
-        assert found.checks["object_store"] == Finding(Condition.DOWN, "no answer within 0.05 s")
+        assert found.checks["object_store"] == Finding(Condition.DOWN, "no answer within 0.4 s")
         assert found.checks["database"].condition == Condition.OK
         assert not found.is_ok
-    assert (hanging.count, other.count) == (1, 3)
+    assert (hanging.count, other.count) == (1, 2)
     go_on.set()
     thread = check._probes["object_store"]._thread
     assert thread is not None
@@ -195,12 +196,13 @@ def test_readings_are_kept_for_all_who_ask(world: World) -> None:
 def test_database_that_hangs_is_not_waited_for_and_not_asked_again_meanwhile(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, asked = threading.Event(), []
+    has_begun, go_on, asked = threading.Event(), threading.Event(), []
     read = world.database.read
 
     @contextmanager
     def hanging() -> Iterator[Any]:
         asked.append(threading.current_thread())
+        has_begun.set()
         assert go_on.wait(30)
         with read() as connection:
             yield connection
@@ -210,7 +212,8 @@ def test_database_that_hangs_is_not_waited_for_and_not_asked_again_meanwhile(
     with ThreadPoolExecutor(4) as executor:
         for failed in [executor.submit(gauges.read) for _ in range(8)]:
             with pytest.raises(StoreUnavailable, match=r"has not answered within 0\.05 s"):
-                failed.result(timeout=20)
+                failed.result(timeout=60)
+    assert has_begun.wait(60)
     assert len(asked) == 1
     go_on.set()
     asked[0].join(30)

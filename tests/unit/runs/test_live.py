@@ -398,7 +398,7 @@ def test_close_ends_every_stream_at_once_and_those_that_come_later(world: World,
         await asyncio.sleep(0)
         await asyncio.to_thread(live.close)
         late = [messages(stream, until=never) for stream in (log_stream(live, run.id), project_stream(live))]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await asyncio.gather(*waiting, *late)
 
     assert asyncio.run(follow()) == [[], [], [], []]

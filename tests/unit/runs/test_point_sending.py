@@ -591,13 +591,13 @@ while True:
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         first = float(child.stdout.readline())
-        said = next(at for at in map(float, child.stdout) if at > first + 3)
+        said = next(at for at in map(float, child.stdout) if at > first + 4)
         child.kill()
         said = [said, *map(float, child.stdout)][-1]
     assert attempt.send_left_behind() == 1
     times = attempt.series("at")
     assert attempt.reader.series(attempt.run.id)["step"].to_pylist() == list(range(len(times)))
-    assert said - times[-1] < 2.5, "the last second, and what a busy machine adds"
+    assert said - times[-1] < 3.5, "the last second, and what a busy machine adds"
 
 
 # The files.

@@ -8,12 +8,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from freshline.runs.api import serving as serving_module
 from freshline.runs.api.serving import Serving
 from freshline.runs.cli.stack import settled
 from freshline.runs.composition import Freshline
@@ -29,12 +29,13 @@ def freshline(tmp_path, sqlite_template):
     database.dispose()
 
 
-def test_server_ends_soon_with_a_stream_open(freshline):
+def test_server_ends_its_streams_and_does_not_wait_for_them(freshline, monkeypatch):
+    monkeypatch.setattr(serving_module, "_END_S", 600.0)  # what it would wait for a stream that goes on
     heard: list[bytes] = []
     begun = threading.Event()
 
     def listen(url: str) -> None:
-        with httpx.stream("GET", f"{url}/api/v1/stream", timeout=20) as answer:
+        with httpx.stream("GET", f"{url}/api/v1/stream", timeout=60) as answer:
             for part in answer.iter_bytes():
                 heard.append(part)
                 if b"event: resync" in b"".join(heard):
@@ -43,11 +44,9 @@ def test_server_ends_soon_with_a_stream_open(freshline):
     with Serving(freshline) as serving:
         listener = threading.Thread(target=listen, args=(serving.url,))
         listener.start()
-        assert begun.wait(20)
-        ends_at = time.monotonic()
-    assert time.monotonic() - ends_at < 2.5
+        assert begun.wait(60)
     # The stream was ended, not broken off: whoever listens raises otherwise, and the test with it.
-    listener.join(timeout=20)
+    listener.join(timeout=60)
     assert not listener.is_alive()
 
 
