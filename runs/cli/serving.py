@@ -1,11 +1,9 @@
 """The API and the page alone: serve."""
 
-import sys
-
 import click
 
 from .output import console
-from .stack import on_terminate, settled
+from .stack import on_terminate, print_page, settled
 
 
 @click.command()
@@ -22,12 +20,11 @@ def serve(*, host: str, port: int | None) -> None:
     logs.configure(freshline.settings.log_format)
     out = console()
     with Serving(freshline, host=host, port=port) as serving, settled():
+        closed = on_terminate()
         out.print(f"API: {serving.url}/api/v1", soft_wrap=True)
-        for line in serving.told(to_terminal=sys.stdout.isatty()):
-            out.print(line, soft_wrap=True)
+        print_page(out, serving)
         if not is_loopback(host):
             out.print("Others reach it: it speaks no TLS, so put a proxy before it; every request needs the token.")
-        closed = on_terminate()
         while not closed.wait(1.0):
             serving.check()
     freshline.database.dispose()

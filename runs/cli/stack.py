@@ -7,10 +7,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .output import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..api.serving import Serving
 
 _NEW_OBJECTS = 10_000
 """More than a few answers have while they are made: they are gone before anybody looks for garbage."""
@@ -45,13 +51,12 @@ def up(*, port: int, worker_limit: int | None, directory: Path | None) -> None:
         settled(),
     ):
         status.stop()
-        for line in serving.told(to_terminal=sys.stdout.isatty()):
-            out.print(line, soft_wrap=True)
+        closed = on_terminate()
+        print_page(out, serving)
         out.print(f"Prefect: {stack.stack.ui_url}   records, objects and logs: {stack.directory}")
         out.print("In another terminal:")
         out.print(f"  export FRESHLINE_HOME={stack.directory} PREFECT_API_URL={stack.stack.api_url}")
         out.print("  freshline deploy")
-        closed = on_terminate()
         while not closed.wait(1.0):
             stack.stack.check()
             serving.check()
@@ -68,12 +73,22 @@ def reconcile() -> None:
     logs.configure(freshline.settings.log_format)
     gateway = freshline.gateway()
     with Background(freshline, gateway):
+        closed = on_terminate()
         console().print(f"dispatching to {gateway.api_url}; Ctrl-C ends it")
-        on_terminate().wait()
+        closed.wait()
+
+
+def print_page(out: "Console", serving: "Serving") -> None:
+    """Print where the page is: with the token to a terminal alone."""
+    for line in serving.told(to_terminal=sys.stdout.isatty()):
+        out.print(line, soft_wrap=True)
 
 
 def on_terminate() -> threading.Event:
-    """Return an event that SIGTERM sets, so that a service manager ends us as Ctrl-C does."""
+    """Return an event that SIGTERM sets, so that a service manager ends us as Ctrl-C does.
+
+    Called before anybody is told that the program runs: who hears it may end it at once.
+    """
     closed = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: closed.set())
     return closed

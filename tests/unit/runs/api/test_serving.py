@@ -8,13 +8,20 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 
+from freshline.runs import composition, embedded, logs
 from freshline.runs.api import serving as serving_module
 from freshline.runs.api.serving import Serving
+from freshline.runs.cli import cli
+from freshline.runs.cli import serving as serve_program
+from freshline.runs.cli import stack as up_program
 from freshline.runs.cli.stack import settled
 from freshline.runs.composition import Freshline
 from freshline.storage.database import Database
@@ -133,3 +140,26 @@ def test_garbage_collection_of_a_server_leaves_out_what_was_there_and_is_the_usu
         assert gc.get_freeze_count() > left_out + 10_000
         assert gc.get_threshold() == (10_000, *usual[1:])
     assert (gc.get_threshold(), gc.get_freeze_count()) == (usual, 0)
+
+
+@pytest.mark.parametrize("program", ["serve", "up"])
+def test_program_that_serves_leaves_out_of_the_garbage_collection_what_was_there(freshline, monkeypatch, program):
+    left_out = []
+
+    class Closed:
+        """Is terminated as soon as it waits for that."""
+
+        def wait(self, _timeout):
+            left_out.append(gc.get_freeze_count())
+            return True
+
+    stack = SimpleNamespace(ui_url="http://prefect.example.org", api_url="http://prefect.example.org/api")
+    began = SimpleNamespace(freshline=freshline, stack=stack, directory=freshline.settings.home)
+    monkeypatch.setattr(embedded, "embedded", lambda *_, **__: nullcontext(began))
+    monkeypatch.setattr(composition, "open_freshline", lambda: freshline)
+    monkeypatch.setattr(logs, "configure", lambda _: None)
+    for module in (serve_program, up_program):
+        monkeypatch.setattr(module, "on_terminate", Closed)
+    assert CliRunner().invoke(cli, [program], catch_exceptions=False).exit_code == 0
+    assert left_out[0] > 10_000
+    assert gc.get_freeze_count() == 0
