@@ -13,14 +13,14 @@ const VIEWS = [
 
 let unmount = null;
 let turn = 0;
-let shown = null;
-let address = null;
+let shownView = null;
+let shownAddress = null;
 
 /** Show what the address says, now and whenever it changes. */
 export function start() {
   addEventListener("popstate", () => {
     // Another place in the same view, such as the content that a link skips to, is the browser's affair.
-    if (location.pathname + location.search !== address) show();
+    if (here() !== shownAddress) show();
   });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[href]");
@@ -41,12 +41,16 @@ export function navigate(address) {
 export function rewrite(query) {
   const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
   history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : ""));
-  address = location.pathname + location.search;
+  shownAddress = here();
+}
+
+function here() {
+  return location.pathname + location.search;
 }
 
 async function show({ isNew = false } = {}) {
   const mine = ++turn;
-  address = location.pathname + location.search;
+  shownAddress = here();
   const main = document.getElementById("main");
   const place = matched(location.pathname);
   stop();
@@ -68,14 +72,15 @@ async function show({ isNew = false } = {}) {
     const parameters = { ...place.parameters, query: Object.fromEntries(new URLSearchParams(location.search)) };
     unmount = module.mount(element, parameters) ?? null;
   } catch (error) {
+    if (mine !== turn) return;
     showProblem(error, element);
   }
   scrollTo(0, 0);
-  if (isNew || shown !== null) {
+  if (isNew || shownView !== null) {
     main.focus({ preventScroll: true });
     announce(document.title);
   }
-  shown = place.view.name;
+  shownView = place.view.name;
 }
 
 function stop() {
