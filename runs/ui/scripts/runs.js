@@ -16,6 +16,7 @@ import { follow } from "./stream.js";
 const PAGE = 100;
 const MOST = 20_000;
 const GATHER_MS = 400;
+const PATIENCE_MS = 1000;
 const MOST_ASKED_AGAIN = 100;
 const MOST_LOOKED_AT = 8;
 const NEWEST = "-id";
@@ -30,10 +31,12 @@ export function mount(element, { query }) {
   };
   let items = [];
   let cursor = null;
+  let isAsked = false;
   let isLoading = false;
+  let isRead = false;
+  let isOutdated = false;
   let askedAt = Date.now();
   let asking = new AbortController();
-  let stopStream = () => {};
   const changed = new Set();
   let gathering = 0;
 
@@ -46,7 +49,7 @@ export function mount(element, { query }) {
   const table = h("table.runs", { "aria-label": "Runs" }, head, body);
   const nothing = h("div", { hidden: true });
   const scroller = h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Runs, newest first unless ordered otherwise" }, table, nothing);
-  const busy = h("div.waiting-bar", { hidden: true, "aria-hidden": "true" });
+  const busy = h("div.waiting-bar", { "aria-hidden": "true" });
   const foot = h("p.foot.soft");
   fill(
     element,
@@ -58,7 +61,16 @@ export function mount(element, { query }) {
   body.addEventListener("change", ({ target }) => compared.tick(target.value, target.checked));
   body.addEventListener("keydown", moveRow);
   drawHead();
-  load();
+  // Read when the stream has begun: from there on everything is told, so that once is enough. A stream that does not
+  // begin, or does so late, holds nothing up; nor does a page that nobody sees have one.
+  const waiting = setTimeout(load, document.hidden ? 0 : PATIENCE_MS);
+  const stopStream = follow("/stream", {
+    onState: (live) => {
+      showLive(live);
+      if (live !== "live" && !isAsked) load();
+    },
+    onEvent: told,
+  });
   const ticking = setInterval(tick, 30_000);
 
   function change(next) {
@@ -89,22 +101,26 @@ export function mount(element, { query }) {
   }
 
   async function load() {
+    clearTimeout(waiting);
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    isLoading = true;
+    isAsked = isLoading = true;
+    // What was told until now is in what is read now; what is told while it is read need not be.
+    isOutdated = false;
+    changed.clear();
     askedAt = Date.now();
     busy.hidden = false;
-    stopStream();
     try {
       const page = await get("/runs", asked({ limit: PAGE }), { signal });
       search.tell(null);
       take(page.items, page.next_cursor);
       scroller.scrollTop = 0;
       announce(words());
-      watch();
+      isRead = true;
     } catch (error) {
       if (error.name === "AbortError") return;
+      isRead = false;
       take([], null);
       // What is wrong with the search stands below it; anything else in the place of the list.
       if (error.errors?.[0]?.pointer === "/query/query") {
@@ -182,36 +198,47 @@ export function mount(element, { query }) {
   }
 
   // What changes comes as the run's newest state; whether it still matches, and its metrics, are asked for.
-  function watch() {
-    stopStream();
-    stopStream = follow("/stream", {
-      onState: (live, problem) => showLive(live, problem),
-      onEvent: ({ kind, data }) => {
-        // One comes first: what changed between the list and the stream is in neither.
-        if (kind === "resync") refresh(null);
-        else if (kind === "run") note(data);
-        else if (kind === "run_deleted") take(items.filter((run) => run.id !== data.id));
-      },
-    });
+  function told({ kind, data }) {
+    if (kind === "resync") {
+      if (!isAsked) {
+        load();
+        return;
+      }
+      isOutdated = true;
+    } else if (kind === "run") {
+      const place = items.findIndex((run) => run.id === data.id);
+      if (place >= 0) take(items.with(place, { ...items[place], ...data }));
+      changed.add(data.id);
+    } else if (kind === "run_deleted") {
+      if (items.some((run) => run.id === data.id)) take(items.filter((run) => run.id !== data.id));
+      if (!isLoading) return;
+      changed.add(data.id);
+    } else return;
+    gather();
   }
 
-  function note(run) {
-    const place = items.findIndex((one) => one.id === run.id);
-    if (place >= 0) take(items.with(place, { ...items[place], ...run }));
-    changed.add(run.id);
-    gathering ||= setTimeout(() => {
-      const ids = [...changed].slice(0, MOST_ASKED_AGAIN);
-      changed.clear();
-      gathering = 0;
-      refresh(ids);
-    }, GATHER_MS);
+  function gather() {
+    gathering ||= setTimeout(catchUp, GATHER_MS);
+  }
+
+  function catchUp() {
+    gathering = 0;
+    if (isLoading) {
+      gather(); // what is being read may be of before
+      return;
+    }
+    if (!isRead || !(isOutdated || changed.size)) return;
+    const ids = [...changed].slice(0, MOST_ASKED_AGAIN);
+    changed.clear();
+    isOutdated = false;
+    refresh(ids);
   }
 
   async function refresh(ids) {
     const { signal } = asking;
     try {
       const page = await get("/runs", asked({ limit: PAGE }), { signal });
-      const missing = (ids ?? []).filter((id) => items.some((run) => run.id === id) && !page.items.some((run) => run.id === id));
+      const missing = ids.filter((id) => items.some((run) => run.id === id) && !page.items.some((run) => run.id === id));
       let again = [];
       if (missing.length) {
         const query = `${state.q ? `(${state.q}) and ` : ""}id in (${missing.map((id) => `'${id}'`).join(", ")})`;
@@ -260,6 +287,7 @@ export function mount(element, { query }) {
 
   return () => {
     clearInterval(ticking);
+    clearTimeout(waiting);
     clearTimeout(gathering);
     asking.abort();
     stopStream();

@@ -47,6 +47,59 @@ def test_wrong_token_is_told(browser, served):
         expect(rows(stranger).first).to_be_visible()
 
 
+@pytest.fixture
+def stopped(view: Watched) -> Watched:
+    """A page on which nothing happens by itself: time passes when the test says so."""
+    view.page.clock.install(time=0)
+    view.page.clock.pause_at(1_000)
+    return view
+
+
+def test_list_is_read_once_when_it_is_opened_and_once_for_each_search(stopped):
+    page, asked = stopped.page, []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/v1")[2].partition("?")[0]))
+    stopped.go("/runs")
+    expect(rows(stopped).first).to_be_visible()
+    page.clock.run_for(5_000)
+    search(stopped, NAMED)
+    expect(rows(stopped)).to_have_count(1)
+    page.clock.run_for(5_000)
+    page.evaluate("async () => { await fetch('/api/v1/session'); }")  # which would be asked for after it
+    of_list = [path for path in asked if path in ("/runs", "/stream", "/session")]
+    assert of_list[of_list.index("/stream") :] == ["/stream", "/runs", "/runs", "/session"]
+
+
+def test_what_is_told_while_the_list_is_read_has_it_read_again(stopped, served):
+    page, held = stopped.page, []
+    run_id = show_run_id(served.runs["pending"].id)
+    told = [f'event: resync\ndata: {{}}\n\nevent: run\ndata: {{"id": "{run_id}"}}\n\n']
+    page.route(
+        "**/api/v1/stream",
+        lambda route: route.fulfill(content_type="text/event-stream", body=told.pop()) if told else route.abort(),
+    )
+    page.route("**/api/v1/runs?*", lambda route: held.append((route, route.fetch())))
+    stopped.go("/runs")
+    page.locator("#live[data-state=waiting]").wait_for()
+    page.clock.run_for(1_000)
+    while not held:
+        page.wait_for_timeout(20)  # which lets the page's events through
+    (route, answer) = held.pop()
+    route.fulfill(response=answer)
+    expect(rows(stopped).first).to_be_visible()
+    with page.expect_request("**/api/v1/runs?*"):
+        page.clock.run_for(1_000)
+
+
+def test_list_is_shown_where_no_stream_begins(stopped):
+    page, held = stopped.page, []
+    page.route("**/api/v1/stream", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    with page.expect_request("**/api/v1/stream"):
+        stopped.go("/runs")
+    page.clock.run_for(1_000)
+    expect(rows(stopped).first).to_be_visible()
+    held[0].abort()
+
+
 def test_runs_are_listed_and_their_names_stay_text(listed, served):
     expect(listed.page.get_by_role("link", name=HOSTILE_KEY)).to_have_text(HOSTILE_KEY)
     failed = rows(listed).filter(has_text=HOSTILE_KEY)
