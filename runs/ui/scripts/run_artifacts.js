@@ -63,14 +63,16 @@ export function artifactsPart(run, { ask }) {
   async function drawCurves(artifacts) {
     for (const one of artifacts) {
       const names = (one.columns ?? []).map(([name]) => name);
-      if (one.removed_reason || !one.preview_url || !names.includes("equity") || shownCurves.has(one.id)) continue;
+      if (one.removed_reason || !one.preview_url || !one.rows || !names.includes("equity") || shownCurves.has(one.id)) continue;
       shownCurves.set(one.id, null);
+      const every = Math.ceil(one.rows / CURVE_ROWS);
       try {
-        shownCurves.set(one.id, curve(one.name, await ask(`/artifacts/${one.id}/preview`, { limit: CURVE_ROWS, every: Math.ceil(one.rows / CURVE_ROWS) })));
-        fill(curves, [...shownCurves.values()].filter(Boolean).map((shown) => shown.element));
-      } catch {
-        // The table below can still be opened, and says what is wrong.
+        shownCurves.set(one.id, curve(one.name, await ask(`/artifacts/${one.id}/preview`, { limit: CURVE_ROWS, every }), every));
+      } catch (error) {
+        if (error.name === "AbortError") return;
+        shownCurves.set(one.id, undrawn(one.name, error));
       }
+      fill(curves, [...shownCurves.values()].filter(Boolean).map((shown) => shown.element));
     }
   }
 
@@ -98,12 +100,19 @@ function previewTable(name, { columns, rows, num_rows: numRows }, close) {
   ];
 }
 
-/** Return the plot of a table with equity, and drawdown and benchmark where it has them. */
-function curve(name, { columns, rows, num_rows: numRows }) {
+/** Return why there is no plot of a table, for the place of the plot. */
+function undrawn(name, error) {
+  if (!error.code) console.error(error);
+  const why = error.code ? error.message : "the page made a mistake; the console of your browser says more.";
+  return { element: h("p.soft.pad", { role: "status" }, `The plot of ${name} is not drawn: ${why}`), close: () => {} };
+}
+
+/** Return the plot of a table of which each `every`-th row is here: equity, and drawdown and benchmark where it has them. */
+function curve(name, { columns, rows, num_rows: numRows }, every) {
   const names = columns.map(([column]) => column);
   const dateAt = columns.findIndex(([, type]) => /date|timestamp/.test(type));
   const column = (wanted) => rows.map((row) => toNumber(row[names.indexOf(wanted)]));
-  const x = rows.map((row, place) => (dateAt < 0 ? place : Date.parse(row[dateAt])));
+  const x = rows.map((row, place) => (dateAt < 0 ? place * every : Date.parse(row[dateAt])));
   const equity = column("equity");
   const isTime = dateAt >= 0;
   const lines = [{ name: "equity", y: equity }];

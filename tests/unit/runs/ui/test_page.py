@@ -1,5 +1,6 @@
 """The page in a real browser: the Runs view and the Run view, by mouse and by keyboard, over names that are markup."""
 
+import json
 from typing import Any
 
 import pytest
@@ -172,6 +173,17 @@ def test_run_shows_what_it_wrote_and_read(view, served):
     with page.expect_download() as download:
         page.get_by_role("link", name=f"Download {HOSTILE}", exact=True).click()
     assert b"<script>" in download.value.path().read_bytes()
+
+
+def test_plot_that_the_server_refuses_is_told_in_its_place(view, served):
+    problem = {"code": "invalid_argument", "detail": "its rows lie too far apart"}
+    view.page.route(
+        "**/preview?*every=*",
+        lambda route: route.fulfill(status=400, content_type="application/problem+json", body=json.dumps(problem)),
+    )
+    view.go(served.path("completed"))
+    told = "The plot of equity_curve is not drawn: its rows lie too far apart"
+    expect(view.page.locator("#artifacts").get_by_text(told)).to_be_visible()
 
 
 def test_many_metrics_are_shown_in_part_and_found_by_name(view, served):
