@@ -22,6 +22,7 @@ from ..storage.statement import Statement, insert_all
 from . import author_events, contents, store
 from . import run_events as events
 from .author_models import Checkpoint, RunMessage
+from .run_statements import LOGGED_AT_ONCE
 
 _MESSAGE = RunMessage.__table__  # type: ignore[attr-defined]
 _CHECKPOINT = Checkpoint.__table__  # type: ignore[attr-defined]
@@ -72,12 +73,9 @@ class RunRecording:
         values = {} if progress is None else {"progress": progress}
 
         def work(connection: Connection) -> Answer:
-            if entries or values:
-                is_few = len(entries) <= store.LOGGED_AT_ONCE
-                now = self.database.known_now(connection) if is_few else self.database.now(connection)
-                held = store.ask_change(connection, run_id, fence, entries, now=now, **values)
-            else:
-                held = store.ask_held(connection, run_id, fence)
+            is_few = len(entries) <= LOGGED_AT_ONCE
+            now = self.database.known_now(connection) if is_few else self.database.now(connection)
+            held = store.ask_change(connection, run_id, fence, entries, now=now, **values)
             if metrics and held.first() is not None:  # the database's time comes along with it
                 rows = metric_rows(metrics, {})
                 contents.write_metrics(connection, run_id, rows, now=self.database.now(connection))

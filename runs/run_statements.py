@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ..lineage.models import Activity
 from ..storage.compiled import row_type
-from ..storage.statement import Sql, Statement, insert_all, one_of, unindexed
+from ..storage.statement import ONE_OR_AN_ERROR, Sql, Statement, insert_all, one_of, unindexed
 from .models import Run, RunEvent, Store
 from .status import LEASED, RunStatus
 
@@ -121,7 +121,7 @@ def update_statement(
         if not num_events:
             return update.returning(*(RUN.c[name] for name in returned))
         changed = update.returning(*(RUN.c[name] for name in returned or ("id", "last_seq"))).cte("changed")
-        what: Any = [changed.c[name] for name in returned] or [sa.literal_column("1 / count(*)", sa.Integer())]
+        what: Any = [changed.c[name] for name in returned] or [ONE_OR_AN_ERROR]
         return sa.select(*what).select_from(changed).add_cte(_log_of(sql, changed, num_events))
 
     return Statement(build)

@@ -27,7 +27,6 @@ from .status import ACTIVE, LEASED, RunStatus, sources_of
 
 _EVENT = RunEvent.__table__  # type: ignore[attr-defined]
 RUN, STORE = statements.RUN, statements.STORE
-LOGGED_AT_ONCE = statements.LOGGED_AT_ONCE
 _DEPLOYMENT = Deployment.__table__  # type: ignore[attr-defined]
 
 _COULD_EXIST = frozenset({"idempotency_key", "flow_run_id"})
@@ -172,18 +171,12 @@ def transition(
     With `held_fence`, only the holder of that fence may do it; with `lease_before`, only while the lease is older.
     A status without a lease clears the lease.
     """
+    returned = statements.BRIEF if brief else statements.WHOLE
+    guarded: dict[str, Any] = {"held_fence": held_fence, "lease_before": lease_before}
+    moved = _moved_to(target, values, now)
     return _update(
-        connection,
-        run_id,
-        events,
-        _moved_to(target, values, now),
-        sources_of(target),
-        returned=statements.BRIEF if brief else statements.WHOLE,
-        actor=actor,
-        now=now,
-        held_fence=held_fence,
-        lease_before=lease_before,
-    )
+        connection, run_id, events, moved, sources_of(target), returned=returned, actor=actor, now=now, **guarded
+    ).first()
 
 
 def change(
@@ -206,7 +199,7 @@ def change(
     returned = statements.BRIEF if brief else statements.WHOLE
     return _update(
         connection, run_id, events, values, sources, returned=returned, actor=actor, now=now, held_fence=held_fence
-    )
+    ).first()
 
 
 def move(
@@ -236,8 +229,7 @@ def amend(
 
 def ask_held(connection: Connection, run_id: UUID, fence: int) -> Answer:
     """Lock a run that this fence holds, and ask for its row, without the columns of JSON; no row: it is not held."""
-    guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
-    return statements.held_statement(LEASED, tuple(guards), statements.BRIEF).ask(connection, run_id=run_id, **guards)
+    return ask_change(connection, run_id, fence)
 
 
 def ask_change(
@@ -251,25 +243,12 @@ def ask_change(
 ) -> Answer:
     """Change columns of a run that this fence holds, append events, and ask for its row, as `ask_held` does.
 
-    Of not more than LOGGED_AT_ONCE events, `now` is as `Database.known_now` gives it.
+    Of not more than `run_statements.LOGGED_AT_ONCE` events, `now` is as `Database.known_now` gives it.
     """
-    guards = {"held_fence": fence} if faults.is_on(Guard.FENCE) else {}
-    counted = _counted(connection, run_id, events)
-    logged = _logged(connection, events, actor="worker", now=now)
-    update = statements.update_statement(
-        LEASED,
-        tuple(values),
-        tuple(guards),
-        tuple(counted),
-        statements.BRIEF,
-        num_events=len(events) if logged else 0,
+    brief = statements.BRIEF
+    return _update(
+        connection, run_id, events, values, LEASED, returned=brief, actor="worker", now=now, held_fence=fence
     )
-    given = {**guards, **counted, **logged, **{f"new_{k}": v for k, v in values.items()}}
-    asked = update.ask(connection, run_id=run_id, **given)
-    if events and not logged and (row := asked.first()) is not None:
-        assert now is not None, "it is known on SQLite, and for many events"
-        _insert_events(connection, run_id, events, last_seq=row.last_seq, actor="worker", now=now)
-    return asked
 
 
 def ask_locked(connection: Connection, run_id: UUID) -> Answer:
@@ -308,11 +287,14 @@ def _update(
     *,
     returned: tuple[str, ...],
     actor: str,
-    now: datetime,
+    now: datetime | None,
     held_fence: int | None = None,
     lease_before: datetime | None = None,
-) -> Row[Any] | None:
-    """Change the run's row if it is in one of these statuses, and write the events with the numbers that it gave."""
+) -> Answer:
+    """Change the run's row if it is in one of these statuses, and write the events with the numbers that it gave.
+
+    Return the answer: the row, or none. Events that are not in the same statement are written when it is there.
+    """
     guards: dict[str, Any] = {}
     if held_fence is not None and faults.is_on(Guard.FENCE):
         guards["held_fence"] = held_fence
@@ -320,21 +302,19 @@ def _update(
         guards["lease_before"] = lease_before
     if not values and not events:
         # Nothing changes: the lock is what is wanted.
-        held: Row[Any] | None = statements.held_statement(sources, tuple(guards), returned).first(
-            connection, run_id=run_id, **guards
-        )
-        return held
+        return statements.held_statement(sources, tuple(guards), returned).ask(connection, run_id=run_id, **guards)
     counted = _counted(connection, run_id, events)
     logged = _logged(connection, events, actor=actor, now=now)
     update = statements.update_statement(
         sources, tuple(values), tuple(guards), tuple(counted), returned, num_events=len(events) if logged else 0
     )
-    row: Row[Any] | None = update.first(
+    asked = update.ask(
         connection, run_id=run_id, **guards, **counted, **logged, **{f"new_{k}": v for k, v in values.items()}
     )
-    if row is not None and not logged:
+    if events and not logged and (row := asked.first()) is not None:
+        assert now is not None, "it is known on SQLite, and for many events"
         _insert_events(connection, run_id, events, last_seq=row.last_seq, actor=actor, now=now)
-    return row
+    return asked
 
 
 def _change_locked(
@@ -350,7 +330,7 @@ def _change_locked(
     sources = ACTIVE if target is None else sources_of(target)
     logged = _logged(connection, events, actor=actor, now=now)
     if not logged:
-        row = _update(connection, run.id, events, values, sources, returned=("last_seq",), actor=actor, now=now)
+        row = _update(connection, run.id, events, values, sources, returned=("last_seq",), actor=actor, now=now).first()
         assert row is not None, "the run is locked, in a status that allows it"
         return statements.Changed(run, {**values, "last_seq": row.last_seq})
     counted = _counted(connection, run.id, events)
@@ -380,8 +360,6 @@ def _logged(connection: Connection, events: Sequence[Event], *, actor: str, now:
 def _insert_events(
     connection: Connection, run_id: UUID, events: Sequence[Event], *, last_seq: int, actor: str, now: datetime
 ) -> None:
-    if not events:
-        return
     first = last_seq - len(events) + 1
     statements.INSERT_EVENT.post_many(
         connection,

@@ -19,11 +19,12 @@ from sqlalchemy.engine import Connection
 from .compiled import Answer, OnPostgres, OnSqlite
 
 _ROWS_AT_ONCE = 32
-_ONE_OR_AN_ERROR = (
+ONE_OR_AN_ERROR: sa.ColumnElement[int] = sa.literal_column(
     "CAST(CASE count(*) WHEN 0 THEN 'nothing was changed: what the change depends on is not as it was read' "
-    "ELSE '1' END AS integer)"
+    "ELSE '1' END AS integer)",
+    sa.Integer(),
 )
-"""The error of Postgres repeats the text that is no number."""
+"""What a change selects from the rows that it gave, on Postgres: without one it fails, with these words."""
 
 
 class Sql:
@@ -80,7 +81,7 @@ class Sql:
         if not self._is_postgres:
             return change  # type: ignore[no-any-return]
         changed = change.returning(sa.literal_column("1", sa.Integer()).label("one")).cte("changed")
-        return sa.select(sa.literal_column(_ONE_OR_AN_ERROR, sa.Integer())).select_from(changed)
+        return sa.select(ONE_OR_AN_ERROR).select_from(changed)
 
 
 class _IdList(sa.types.TypeDecorator[Any]):
