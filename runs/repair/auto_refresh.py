@@ -33,12 +33,14 @@ def refresh_stale(database: Database, refused: dict[UUID, str] | None = None) ->
     """Submit a run of every deployment that is due to be refreshed by itself; return how many.
 
     Each in a transaction of its own: what is wrong with one does not keep the others. `refused` is what whoever sweeps
-    again and again keeps between sweeps: why a deployment's run was refused is logged when it changes, not each time.
+    again and again keeps between sweeps: why a deployment's run was refused is logged when it changes, not each time;
+    and again when the deployment was not due in between.
     """
     refused = {} if refused is None else refused
     with database.read() as connection:
         settled = auto_refresh_rows.settled(connection)
         if not auto_refresh_rows.is_wanted(connection) and not settled:
+            refused.clear()
             return 0
         now = database.now(connection)
         found = [(one, due(one)) for one in auto_refresh_rows.runnable(connection)]
@@ -46,6 +48,8 @@ def refresh_stale(database: Database, refused: dict[UUID, str] | None = None) ->
     ready = [(when.at, one) for one, when in found if when.at is not None and when.at <= now]
     for _, one in ready:
         waits.pop(one.deployment_id, None)
+    for not_due in refused.keys() - {one.deployment_id for _, one in ready}:
+        del refused[not_due]
     if waits or settled:
         database.write(lambda connection: auto_refresh_rows.note_waits(connection, waits, settled))
     ready.sort(key=lambda item: (item[0], item[1].deployment_id))

@@ -173,6 +173,10 @@ def test_deployment_that_cannot_be_refreshed_does_not_keep_the_others(world, cap
     refused[stale] = "another reason"
     assert refresh_stale(world.database, refused) == 0
     assert caplog.text.count("could not be refreshed by itself") == 2
+    sound = world.graph.id(BOOK)
+    refused[sound] = "a reason of long ago"
+    assert refresh_stale(world.database, refused) == 0
+    assert refused.keys() == {stale}, "when it is refused again, nobody would hear"
 
 
 @on_sqlite
