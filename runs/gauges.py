@@ -81,9 +81,10 @@ class Gauges:
             now = time.monotonic()
             asked = self._asked
             if asked is None or (asked.done() and (asked.exception() is not None or now >= self._good_until)):
-                asked = self._asked = Future()
-                self._asked_at = now
+                asked = Future()
+                # First: of a thread that cannot be started nobody would ever hear.
                 threading.Thread(target=self._ask, args=(asked,), name="freshline-gauges", daemon=True).start()
+                self._asked, self._asked_at = asked, now
             left_s = self._asked_at + self._within_s - now
         wait([asked], max(0.0, left_s))
         if not asked.done():

@@ -27,8 +27,7 @@ routes = Routes(tags=["monitoring"])
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
-_THREADS = CapacityLimiter(4)
-"""Of its own: those of the other routes may all wait for a database that hangs."""
+_THREADS = 4
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -37,6 +36,8 @@ class Meter:
 
     def __init__(self, freshline: Freshline, live: Live) -> None:
         self.registry = CollectorRegistry()
+        self.threads = CapacityLimiter(_THREADS)
+        """In which the numbers are read: those of the other routes may all wait for a database that hangs."""
         self._durations = Histogram(
             "freshline_http_request_duration_seconds",
             "Seconds from a request to the beginning of its answer",
@@ -139,7 +140,7 @@ async def get_metrics(request: Request) -> Response:
     Answers within a few seconds: while the database does not, without its numbers, and `freshline_store_up` is 0.
     """
     meter: Meter = request.app.state.meter
-    numbers = await to_thread.run_sync(generate_latest, meter.registry, limiter=_THREADS)
+    numbers = await to_thread.run_sync(generate_latest, meter.registry, limiter=meter.threads)
     return Response(numbers, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
