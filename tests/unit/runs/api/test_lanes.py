@@ -31,7 +31,7 @@ class Held:
 
     def __call__(self) -> str:
         self.has_begun.set()
-        assert self._may_end.wait(20)
+        assert self._may_end.wait(60)
         return "held"
 
     def let_go(self) -> None:
@@ -42,7 +42,7 @@ def run(asked: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test's own coroutine, which must end by itself."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asked()
 
     asyncio.run(bounded())
@@ -50,7 +50,7 @@ def run(asked: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 async def begun(*works: Held) -> None:
     for work in works:
-        await asyncio.to_thread(work.has_begun.wait, 20)
+        await asyncio.to_thread(work.has_begun.wait, 60)
         assert work.has_begun.is_set()
 
 
