@@ -200,7 +200,8 @@ def load_settings() -> Settings:
     """
     said = frozenset(item for item in os.environ.items() if item[0].upper().startswith(_PREFIX))
     try:
-        return _settings(said, Path.home())
+        # Not Path.home(), which fails where nobody has one: who says where all is kept needs none.
+        return _settings(said, os.path.expanduser("~"))
     except ValidationError as error:
         first = error.errors()[0]
         field = "_".join(str(part) for part in first["loc"])
@@ -211,7 +212,7 @@ def load_settings() -> Settings:
 
 
 @lru_cache(maxsize=4)
-def _settings(_said: frozenset[tuple[str, str]], _home: Path) -> Settings:
+def _settings(_said: frozenset[tuple[str, str]], _home: str) -> Settings:
     """Return the settings of these variables, which take a millisecond to read: a flow asks for them several times."""
     return Settings()
 

@@ -1,5 +1,8 @@
 """Settings of the object store: what they come to, what is refused, and that secrets stay secret."""
 
+import pwd
+from pathlib import Path
+
 import pytest
 
 from freshline.storage.errors import InvalidInput
@@ -45,6 +48,15 @@ def test_settings_are_read_again_when_a_variable_or_the_home_is_another_one(give
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path))
     assert given().home == tmp_path / ".freshline"
+
+
+def test_settings_that_name_the_home_are_read_where_the_user_has_none(given, monkeypatch):
+    def nobody(_user_id):
+        raise KeyError("uid not found")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    assert given(HOME="/kept").home == Path("/kept")
 
 
 def test_options_come_before_all_else(given):
