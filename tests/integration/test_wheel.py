@@ -79,7 +79,7 @@ class Installed:
             MARKER: self.marker,
         }
 
-    def run(self, *arguments, timeout=60, **environment):
+    def run(self, *arguments, timeout=180, **environment):
         """Run the installed command line."""
         return subprocess.run(
             [self.python.with_name("freshline"), *arguments],
