@@ -43,7 +43,15 @@ export function linePlot({ isTime, height }) {
     if (isClosed || mine !== turn) return;
     const target = h("div");
     fill(element, target);
-    drawn = await made(bokeh, target, given, { isTime, height });
+    const first = given;
+    const figure = await made(bokeh, target, first, { isTime, height });
+    if (isClosed || mine !== turn) return; // another one stands there by now
+    drawn = figure;
+    if (given !== first) change();
+  }
+
+  function change() {
+    given.lines.forEach((line, place) => (drawn.sources[place].data = { x: line.x ?? given.x, y: line.y }));
   }
 
   function redraw() {
@@ -58,7 +66,7 @@ export function linePlot({ isTime, height }) {
       const isFirst = given === null;
       given = next;
       element.setAttribute("aria-label", next.label);
-      if (drawn) next.lines.forEach((line, place) => (drawn.sources[place].data = { x: line.x ?? next.x, y: line.y }));
+      if (drawn) change();
       else if (isFirst) draw();
     },
     close() {
@@ -121,10 +129,15 @@ function colour(name) {
 }
 
 function load() {
-  loading ??= SCRIPTS.reduce((before, source) => before.then(() => script(source)), Promise.resolve()).then(() => {
-    globalThis.Bokeh.set_log_level("error");
-    return globalThis.Bokeh;
-  });
+  loading ??= SCRIPTS.reduce((before, source) => before.then(() => script(source)), Promise.resolve())
+    .then(() => {
+      globalThis.Bokeh.set_log_level("error");
+      return globalThis.Bokeh;
+    })
+    .catch((problem) => {
+      loading = null; // whoever draws next tries again
+      throw problem;
+    });
   return loading;
 }
 

@@ -186,6 +186,16 @@ def test_plot_that_the_server_refuses_is_told_in_its_place(view, served):
     expect(view.page.locator("#artifacts").get_by_text(told)).to_be_visible()
 
 
+def test_plot_that_could_not_be_loaded_is_drawn_when_its_run_is_opened_again(view, served):
+    page = view.page
+    page.route("**/assets/bokeh.min.js", lambda route: route.abort(), times=1)
+    view.go(served.path("completed"))
+    expect(page.locator("#artifacts").get_by_text("The plot could not be loaded.").first).to_be_visible()
+    page.locator("nav [data-view=runs]").click()
+    rows(view).filter(has_text="backtest/book").get_by_role("link").first.click()
+    expect(page.get_by_role("img", name="equity_curve: equity").locator("canvas").first).to_be_visible()
+
+
 def test_many_metrics_are_shown_in_part_and_found_by_name(view, served):
     world = served.world
     run = world.service.submit("refresh/calendar")
