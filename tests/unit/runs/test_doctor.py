@@ -46,11 +46,15 @@ def test_machine_without_anything_is_sound_and_stays_as_it_is(settings, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_database_in_use_is_looked_at(settings, database):
+def test_database_in_use_is_looked_at(settings, database, monkeypatch):
+    monkeypatch.setattr(checkup, "_SLOW_S", 3600.0)  # how fast this machine is says nothing
     settings = settings.model_copy(update={"database_url": secret_url(database)})
     checks = [one for one in checkup.check_up(settings) if one.area == "database"]
     assert [one.name for one in checks] == ["connect", "latency", "schema", "store", "clock"]
     assert {one.outcome for one in checks} == {Outcome.OK}
+    monkeypatch.setattr(checkup, "_SLOW_S", 0.0)
+    slow = found(settings, "database", "latency")
+    assert (slow.outcome, "takes long" in slow.detail) == (Outcome.NOTE, True)
 
 
 def secret_url(database):
