@@ -21,7 +21,7 @@ from freshline.storage.settings import Settings
 from tests.factories import Graph, declared
 from tests.stack import RunningStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 SCRIPT = """
 from prefect import flow

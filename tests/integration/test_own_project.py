@@ -20,7 +20,7 @@ from freshline.lineage import registry
 from freshline.runs.embedded import Embedded, embedded
 from freshline.storage.parquet import to_pandas
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
 FILES = {
     "flows/daily.py": """
