@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from .digest import schema_types
 from .errors import InvalidInput, NotStorable
@@ -47,13 +46,14 @@ def open_batches(data: TableLike, *, keep_range_index: bool = True) -> BatchStre
         InvalidInput: the data is no table, or its batches do not have one schema.
     """
     import pandas as pd
+    import pyarrow.dataset
 
     rows = len(data) if isinstance(data, (pd.DataFrame, pa.Table, pa.RecordBatch)) else 0
     if isinstance(data, pd.DataFrame):
         data = _from_pandas(data, keep_range_index=keep_range_index)
     if rows and not data.num_columns:
         raise NotStorable(f"a table of {rows:,} rows without a column cannot be stored: give it a column")
-    if isinstance(data, (pa.Table, pa.dataset.Dataset)):
+    if isinstance(data, (pa.Table, pyarrow.dataset.Dataset)):
         return BatchStream(_kept(data.schema), _read(data.to_batches()))
     if isinstance(data, pa.RecordBatch):
         return BatchStream(_kept(data.schema), iter([data]))

@@ -8,7 +8,6 @@ from datetime import date
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-import pyarrow.dataset
 
 from . import parquet
 from .errors import InvalidInput, MissingExtra
@@ -84,6 +83,8 @@ def read_batches(
 
 
 def _scanner(dataset: Any, columns: Sequence[str] | None) -> Any:
+    import pyarrow.dataset  # which imports pandas
+
     # Of what is read ahead nothing is let go before its fragment ends: 256 MiB. A column of a row group at a time
     # takes more requests and a few megabytes.
     options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False, page_checksum_verification=True)

@@ -15,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.parquet as pq
 
@@ -26,6 +25,9 @@ from .digest import file_sha256
 from .errors import ArtifactError, FreshlineError
 from .filesystem import ObjectStore
 from .stored import Fragment, object_name
+
+if TYPE_CHECKING:
+    import pyarrow.dataset
 
 _FOOTER_END_BYTES = 8  # the length of the footer and the letters PAR1
 _SMALL_BYTES = 1024 * 1024  # read as a whole: that takes fewer requests than choosing
@@ -96,13 +98,15 @@ def opened(store: ObjectStore, fragment: Fragment) -> Iterator[pq.ParquetFile]:
         yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
 
 
-def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.Schema) -> pyarrow.dataset.Dataset:
+def open_dataset(store: ObjectStore, fragments: Sequence[Fragment], schema: pa.Schema) -> "pyarrow.dataset.Dataset":
     """Return the fragments as one dataset in their order, after checking the size and the footer of each.
 
     Raises:
         ObjectMissing: a fragment is not there.
         ObjectCorrupt: a fragment's size or footer is not what was written.
     """
+    import pyarrow.dataset  # which imports pandas: a flow that reads no table needs none
+
     _at_once(partial(_check_footer, store), fragments)
     filesystem = _arrow_filesystem(store, fragments)
     parquet = pyarrow.dataset.ParquetFileFormat(

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset
 import pyarrow.parquet as pq
 
 from .batches import TableLike
@@ -32,6 +31,7 @@ from .stored import REFERENCED_FORMAT, Fragment, StoredTable
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.dataset
 
 Where: TypeAlias = pc.Expression | Sequence[Any]
 """Which rows: an Arrow expression, or tuples such as `[("asset", "==", "AAPL"), ("close", ">", 10)]` (all must hold;
@@ -164,7 +164,7 @@ def to_pandas(
 
 def scan(
     store: ObjectStore, stored: StoredTable, *, where: Where | None = None, until: date | None = None
-) -> pyarrow.dataset.Dataset:
+) -> "pyarrow.dataset.Dataset":
     """Return the table as an Arrow dataset, for what reads in streams: batches, DuckDB, polars.
 
     The columns are in plain form (dictionaries decoded). Each object's presence, size and number of rows is checked

@@ -160,6 +160,10 @@ def test_package_imports_nothing_heavy_by_itself():
 
     loaded = sorted({"pandas", "prefect", "pyarrow", "sqlalchemy"} & sys.modules.keys())
     assert loaded == [], loaded
+
+    from freshline.flows import RunContext, track  # what the process of a flow run does first
+
+    assert "pandas" not in sys.modules
     """)
 
 
