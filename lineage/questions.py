@@ -3,7 +3,7 @@
 Reads only, in the caller's transaction unless it says otherwise; how a graph is walked is in `walking`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import attrgetter
@@ -178,7 +178,7 @@ def inputs_of_run(database: Database, run_id: UUID, *, tenant_id: str) -> Listin
     Raises:
         NotFound: the run has published none.
     """
-    reached = _ABOVE.from_found(database, lambda row: row.run_id == run_id, run_id=run_id, tenant_id=tenant_id)
+    reached = _ABOVE.from_found(database, run_id=run_id, tenant_id=tenant_id)
     if reached is None:
         raise NotFound("version published by", show_run_id(run_id))
     return _inputs(reached)
@@ -236,26 +236,26 @@ _BY_RUN = (
 _OF_RUN = Statement(lambda _: _BY_RUN)
 
 
-def _way_of_versions(near: sa.Column[UUID], far: sa.Column[UUID]) -> Way:
+def _way_of_versions(
+    near: sa.Column[UUID], far: sa.Column[UUID], is_current: sa.ColumnElement[bool], *are_told: sa.ColumnElement[bool]
+) -> Way:
+    """The facts are in the order of the fields of both kinds of rows."""
+
     def joined(nodes: sa.Select[Any]) -> sa.Select[Any]:
         is_its = sa.and_(_STATE.c.deployment_id == _VERSION.c.deployment_id, _STATE.c.partition == _VERSION.c.partition)
-        return (
-            nodes.join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id)
-            .outerjoin(_STATE, is_its)
-            .outerjoin(_CURRENT, _CURRENT.c.id == _STATE.c.version_id)
-        )
+        of = nodes.join(_DEPLOYMENT, _DEPLOYMENT.c.id == _VERSION.c.deployment_id).outerjoin(_STATE, is_its)
+        return of.where(*are_told)
 
     facts = (
         _DEPLOYMENT.c.key,
         _VERSION.c.number,
+        _VERSION.c.id,
         _VERSION.c.run_id,
         _VERSION.c.digest,
         _VERSION.c.data_end,
         _VERSION.c.created_at,
-        (_VERSION.c.withdrawn_at.is_not(None)).label("is_withdrawn"),
-        _VERSION.c.removal,
-        (_STATE.c.version_id == _VERSION.c.id).label("is_current"),
-        (_CURRENT.c.digest == _VERSION.c.digest).label("holds"),
+        sa.func.coalesce(is_current, sa.false()).label("is_current"),
+        _VERSION.c.withdrawn_at.is_not(None).label("is_withdrawn"),
     )
     return Way(near, far, [_INPUT.c.role], node=_VERSION.c.id, facts=facts, joined=joined, found_by=_BY_RUN)
 
@@ -276,49 +276,32 @@ def _way_of_deployments(near: sa.Column[UUID], far: sa.Column[UUID]) -> Way:
     return Way(near, far, said, node=_DEPLOYMENT.c.id, facts=facts, joined=joined)
 
 
-_ABOVE = _way_of_versions(_INPUT.c.version_id, _INPUT.c.input_version_id)
-_BELOW = _way_of_versions(_INPUT.c.input_version_id, _INPUT.c.version_id)
+_IS_CURRENT = _STATE.c.version_id == _VERSION.c.id
+_DIGEST_NOW = sa.select(_CURRENT.c.digest).where(_CURRENT.c.id == _STATE.c.version_id).scalar_subquery()
+# Looked up for what is not current alone: a join would do it for each.
+_HOLDS = sa.case((_IS_CURRENT, sa.true()), else_=_VERSION.c.digest == _DIGEST_NOW)
+# What somebody deleted was not built, as far as people are concerned; what retention took still was.
+_IS_NOT_DELETED = _VERSION.c.removal.is_distinct_from(sa.literal_column(f"'{Removal.DELETION}'"))
+_ABOVE = _way_of_versions(_INPUT.c.version_id, _INPUT.c.input_version_id, _HOLDS)
+_BELOW = _way_of_versions(_INPUT.c.input_version_id, _INPUT.c.version_id, _IS_CURRENT, _IS_NOT_DELETED)
 _UPSTREAM = _way_of_deployments(_EDGE.c.deployment_id, _EDGE.c.upstream_id)
 _DOWNSTREAM = _way_of_deployments(_EDGE.c.upstream_id, _EDGE.c.deployment_id)
 
 
 _input_version, _built_version = maker(InputVersion), maker(BuiltVersion)
-_holds, _is_current = attrgetter("holds"), attrgetter("is_current")
+_NEAREST_FIRST = attrgetter("depth", "key", "role", "number")
 
 
 def _inputs(reached: Iterable[Reached]) -> Listing[InputVersion]:
-    return Listing(_versions(reached, _input_version, is_current=_holds), InputVersion)
+    return Listing(_nearest_first(_input_version(*one) for one in reached), InputVersion)
 
 
 def _built(reached: Iterable[Reached]) -> list[BuiltVersion]:
-    # What somebody deleted was not built, as far as people are concerned; what retention took still was.
-    there = (one for one in reached if one[2].removal != Removal.DELETION)
-    return _versions(there, _built_version, is_current=_is_current)
+    return _nearest_first(_built_version(*one) for one in reached)
 
 
-def _versions(reached: Iterable[Reached], make: Callable[..., T], *, is_current: Callable[[Any], Any]) -> list[T]:
-    """Make a row of each version that was reached, nearest first; `is_current` picks what is meant by that."""
-    rows = [
-        make(
-            depth,
-            role,
-            fact.key,
-            fact.number,
-            fact.id,
-            fact.run_id,
-            fact.digest,
-            fact.data_end,
-            fact.created_at,
-            bool(is_current(fact)),
-            bool(fact.is_withdrawn),
-        )
-        for depth, role, fact in reached
-    ]
-    rows.sort(key=_NEAREST_FIRST)
-    return rows
-
-
-_NEAREST_FIRST = attrgetter("depth", "key", "role", "number")
+def _nearest_first(rows: Iterable[T]) -> list[T]:
+    return sorted(rows, key=_NEAREST_FIRST)
 
 
 def _linked(reached: Iterable[Reached]) -> Listing[LinkedDeployment]:
@@ -327,14 +310,14 @@ def _linked(reached: Iterable[Reached]) -> Listing[LinkedDeployment]:
             depth,
             role,
             EdgeKind(kind),
-            fact.key,
-            Freshness(fact.freshness),
-            fact.number,
-            fact.data_end,
-            bool(observed),
-            bool(fact.is_retired),
+            key,
+            Freshness(freshness),
+            number,
+            data_end,
+            observed,
+            is_retired,
         )
-        for depth, (role, kind, observed), fact in reached
+        for depth, role, kind, observed, key, is_retired, freshness, number, data_end in reached
     ]
     rows.sort(key=attrgetter("depth", "key", "role"))
     return Listing(rows, LinkedDeployment)

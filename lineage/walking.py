@@ -1,13 +1,12 @@
 """How the graphs of versions and of deployments are walked: one query, whatever the depth and the number of ways.
 
-The database finds what can be reached, each node once, and gives its facts with the edges that begin at it; how far
-away a node is follows here from the edges. (A recursive query that carries the depth along reaches a node
-again at every depth: with edges across layers that is many times the graph.) Knows the tables only as columns.
+The database walks level by level, and reaches each node once in each role, by the shortest way. Depths are values that
+it takes for equal: of rows that differ in nothing else, UNION keeps the first. (A depth that told rows apart would
+reach a node again at every depth: with edges across layers that is many times the graph.) Knows the tables only as
+columns.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,10 +15,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 
 from ..storage.database import Database
-from ..storage.statement import Statement
+from ..storage.statement import Sql, Statement
 
-Reached = tuple[int, Any, Any]
-"""How far away by the shortest way, what the edge says, and the row of the node."""
+Reached = tuple[Any, ...]
+"""How far away by the shortest way, what the edge says, and the facts of the node."""
 
 
 class Way:
@@ -42,150 +41,128 @@ class Way:
         """
 
         def build(
-            is_start: Callable[[sa.Column[UUID]], sa.ColumnElement[bool]], *, is_recursive: bool
+            sql: Sql,
+            is_start: Callable[[sa.Column[UUID]], sa.ColumnElement[bool]],
+            *,
+            is_recursive: bool = True,
+            told_first: Iterable[str] = (),
         ) -> sa.Executable:
-            begin = sa.select(node.label("id")).where(is_start(node))
+            nothing = (sa.cast(sa.null(), column.type).label(column.name) for column in said)
+            begin = sa.select(node.label("id"), *nothing, _NoDepth().label("depth")).where(is_start(node))
             if is_recursive:
                 reached = begin.cte("reached", recursive=True)
-                # UNION, not UNION ALL: each node once, so diamonds do not multiply and a cycle would end.
-                reached = reached.union(sa.select(far).join(reached, near == reached.c.id))
+                latest = sql.each_once(reached, "id", "depth")
+                following = sa.select(far, *said, _Deeper(latest.c.depth)).join(latest, near == latest.c.id)
+                # Postgres always walks level by level.
+                reached = reached.union(following.suffix_with("ORDER BY depth COLLATE BINARY", dialect="sqlite"))
             else:
-                reached = begin.union(sa.select(far).where(is_start(near))).cte("reached")
-            # One row for each node, with its edges in lists: far less to send, and to read, than a row for each edge.
-            steps = near == reached.c.id if is_recursive else sa.and_(near == reached.c.id, is_start(near))
-            lists = (_Listed(column).label(f"all_{column.name}") for column in said)
-            walked = (
-                sa.select(reached.c.id, _Joined(sa.cast(far, sa.Text())).label("fars"), *lists)
-                .join_from(reached, near.table, steps, isouter=True)
-                .group_by(reached.c.id)
-            )
-            # Apart, so that Postgres does not begin at the far ends: a source may have very many readers.
-            edges = walked.cte("walked").prefix_with("MATERIALIZED", dialect="postgresql")
-            told = (column for column in edges.c if column.name != "id")
-            # As text too: to compare and to look up many ids takes long.
-            name = sa.cast(node, sa.Text()).label("name")
-            return joined(
-                sa.select(node.label("id"), name, *told, *facts).join_from(edges, node.table, node == edges.c.id)
-            )
+                direct = sa.select(far, *said, _Deeper(_NoDepth())).where(is_start(near))
+                reached = begin.union(direct).cte("reached")
+            words = (reached.c[column.name] for column in said)
+            first = (reached.c[name] for name in told_first)
+            told = sa.select(*first, _Depth(reached.c.depth), *words, *facts)
+            return joined(told.join_from(reached, node.table, node == reached.c.id))
 
         def is_it(column: sa.Column[UUID]) -> sa.ColumnElement[bool]:
             return column == sa.bindparam("start", type_=sa.Uuid())
 
         # From one node without a list: for a list of unknown length Postgres would make a plan each time.
-        self._to_the_end = Statement(lambda _: build(is_it, is_recursive=True))
-        self._one_step = Statement(lambda _: build(is_it, is_recursive=False))
-        self._from_several = Statement(lambda sql: build(lambda column: sql.among(column, "start"), is_recursive=True))
+        self._to_the_end = Statement(lambda sql: build(sql, is_it))
+        self._one_step = Statement(lambda sql: build(sql, is_it, is_recursive=False))
+        self._from_several = Statement(
+            lambda sql: build(sql, lambda column: sql.among(column, "start"), told_first=["id"])
+        )
         self._from_found: Statement | None = None
         if found_by is not None:
             found = found_by.scalar_subquery()
-            self._from_found = Statement(lambda _: build(lambda column: column == found, is_recursive=True))
-        self._lists = attrgetter("fars", *(f"all_{column.name}" for column in said))
+            self._from_found = Statement(lambda sql: build(sql, lambda column: column == found))
 
     def from_node(self, connection: Connection, start: UUID, *, recursive: bool = True) -> list[Reached]:
         """Walk from a node, which is at depth 0; without `recursive`, one step."""
         statement = self._to_the_end if recursive else self._one_step
-        nodes = self._read(statement.rows(connection, start=start))
-        return self._walked([name for name, row in nodes.items() if row.id == start], nodes)
+        return _without_start(statement.rows(connection, start=start))
 
-    def from_found(
-        self, database: Database, is_start: Callable[[Any], bool], **parameters: Any
-    ) -> list[Reached] | None:
-        """Walk from the node that `found_by` finds, which `is_start` tells by its row; None when it finds none.
-
-        In a transaction of its own.
-        """
+    def from_found(self, database: Database, **parameters: Any) -> list[Reached] | None:
+        """Walk from the node that `found_by` finds; None when it finds none. In a transaction of its own."""
         assert self._from_found is not None, "this way has no other way to find a node"
-        nodes = self._read(database.ask(self._from_found, **parameters))
-        start = next((name for name, row in nodes.items() if is_start(row)), None)
-        return None if start is None else self._walked([start], nodes)
+        rows = database.ask(self._from_found, **parameters)
+        return _without_start(rows) if rows else None
 
     def from_entries(
         self, connection: Connection, entries: Iterable[tuple[Any, UUID]], *, recursive: bool = True
     ) -> list[Reached]:
-        """Walk from something that is no node itself: its edges are (what it says, node), at depth 1."""
-        entered = list(dict.fromkeys(entries))
+        """Walk from something that is no node itself: its edges are (what it says, node), at depth 1.
+
+        Of a way whose edges say one thing.
+        """
+        entered = dict.fromkeys(entries)
         if not entered:
             return []
-        nodes = self._read(self._from_several.rows(connection, start=[node for _, node in entered]))
-        name_of = {row.id: name for name, row in nodes.items()}
-        first = [(name_of[node], said) for said, node in entered]
-        return self._walked([], nodes, first=first, recursive=recursive)
-
-    def _read(self, rows: Iterable[Any]) -> dict[str, Any]:
-        """Return the rows of the nodes by their ids as text."""
-        return {row.name: row for row in rows}
-
-    def _steps(self, node: Any) -> Iterable[tuple[str, Any]]:
-        """Return (name of the node that it leads to, what the edge says) of each edge from a node."""
-        fars, *said = self._lists(node)
-        if fars is None:
-            return ()
-        return zip(fars.split(","), said[0] if len(said) == 1 else zip(*said, strict=True), strict=True)
-
-    def _walked(
-        self,
-        start: Iterable[str],
-        nodes: Mapping[str, Any],
-        *,
-        first: Iterable[tuple[str, Any]] = (),
-        recursive: bool = True,
-    ) -> list[Reached]:
-        """Follow the edges level by level; `first` are those of something that is no node, at depth 1."""
-        found = dict.fromkeys(first, 1)
-        visited = set(start)
-        level, depth = visited | {name for name, _ in found}, 1 if found else 0
-        visited |= level
-        while level and recursive:
-            depth += 1
-            following = set()
-            for name in level:
-                for step in self._steps(nodes[name]):
-                    if step not in found:
-                        found[step] = depth
-                        following.add(step[0])
-            level = following - visited
-            visited |= level
-        return [(depth, said, nodes[name]) for (name, said), depth in found.items()]
+        facts, further = {}, []
+        for node, depth, said, *its_facts in self._from_several.rows(connection, start=[node for _, node in entered]):
+            if not depth:
+                facts[node] = its_facts
+            elif recursive and (said, node) not in entered:
+                further.append((depth + 1, said, *its_facts))
+        return [(1, said, *facts[node]) for said, node in entered] + further
 
 
-class _ListType(sa.types.UserDefinedType[list[Any]]):
-    """A list of texts, as each of the databases gives one."""
-
-    cache_ok = True
-
-    def result_processor(self, dialect: sa.Dialect, _coltype: object) -> Callable[[Any], list[Any]] | None:
-        return json.loads if dialect.name == "sqlite" else None
+def _without_start(rows: Iterable[Any]) -> list[Reached]:
+    return [row for row in map(tuple, rows) if row[0]]
 
 
-class _Listed(sa.sql.functions.FunctionElement[list[Any]]):
-    """The values of a group as a list; of two in one query, in the same order."""
+class _NoDepth(sa.sql.functions.FunctionElement[Any]):
+    """The depth of the start. To the database, all depths are equal."""
 
     inherit_cache = True
-    type = _ListType()
+    type = sa.types.NullType()
 
 
-@compiles(_Listed)
-def _as_array(element: _Listed, compiler: Any, **options: Any) -> str:
-    return f"array_agg({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_Listed, "sqlite")
-def _as_json(element: _Listed, compiler: Any, **options: Any) -> str:
-    return f"json_group_array({compiler.process(element.clauses, **options)})"
-
-
-class _Joined(sa.sql.functions.FunctionElement[str]):
-    """The ids of a group in one text, which is read sooner than a list; in the order of the lists beside it."""
+class _Deeper(_NoDepth):
+    """The depth beyond another one."""
 
     inherit_cache = True
-    type = sa.Text()
 
 
-@compiles(_Joined)
-def _as_text(element: _Joined, compiler: Any, **options: Any) -> str:
-    return f"string_agg({compiler.process(element.clauses, **options)}, ',')"
+class _Depth(sa.sql.functions.FunctionElement[int]):
+    """A depth as a number."""
+
+    inherit_cache = True
+    type = sa.Integer()
+    name = "depth"
 
 
-@compiles(_Joined, "sqlite")
-def _as_text_on_sqlite(element: _Joined, compiler: Any, **options: Any) -> str:
-    return f"group_concat({compiler.process(element.clauses, **options)}, ',')"
+# On Postgres so many days less as many times 24 hours: it compares intervals as if a day always had as many.
+
+
+@compiles(_NoDepth)
+def _nothing(_element: _NoDepth, _compiler: Any, **_options: Any) -> str:
+    return "interval '0'"
+
+
+@compiles(_Deeper)
+def _a_day_less_its_hours(element: _Deeper, compiler: Any, **options: Any) -> str:
+    return f"{compiler.process(element.clauses, **options)} + interval '1 day -24 hours'"
+
+
+@compiles(_Depth)
+def _days(element: _Depth, compiler: Any, **options: Any) -> str:
+    return f"CAST(date_part('day', {compiler.process(element.clauses, **options)}) AS integer)"
+
+
+# On SQLite so many spaces, compared without those at the end.
+
+
+@compiles(_NoDepth, "sqlite")
+def _nothing_on_sqlite(_element: _NoDepth, _compiler: Any, **_options: Any) -> str:
+    return "'' COLLATE RTRIM"
+
+
+@compiles(_Deeper, "sqlite")
+def _one_space_more(element: _Deeper, compiler: Any, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)}) || ' '"
+
+
+@compiles(_Depth, "sqlite")
+def _spaces(element: _Depth, compiler: Any, **options: Any) -> str:
+    return f"length({compiler.process(element.clauses, **options)})"

@@ -28,7 +28,7 @@ class _Row:
 
     __slots__ = ("_given",)
     _fields: tuple[str, ...] = ()
-    _converts: tuple[tuple[str, Convert], ...] = ()
+    _converts: tuple[tuple[int, Convert], ...] = ()
 
     def __init__(self, given: Sequence[Any]) -> None:
         self._given = given
@@ -37,7 +37,7 @@ class _Row:
         return getattr(self, self._fields[position])
 
     def __iter__(self) -> Iterator[Any]:
-        return (getattr(self, name) for name in self._fields)
+        return iter(self._converted())
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -51,11 +51,17 @@ class _Row:
         return f"Row({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
 
     def _asdict(self) -> dict[str, Any]:
-        made = dict(zip(self._fields, self._given, strict=True))
-        for name, convert in self._converts:
-            given = made[name]
+        return dict(zip(self._fields, self._converted(), strict=True))
+
+    def _converted(self) -> Sequence[Any]:
+        """Return the values of all columns."""
+        if not self._converts:
+            return self._given
+        made = list(self._given)
+        for position, convert in self._converts:
+            given = made[position]
             if given is not None:
-                made[name] = convert(given)
+                made[position] = convert(given)
         return made
 
 
@@ -67,8 +73,7 @@ def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None
     fields = tuple(names)
     made = converts or {}
     columns = {name: _column(position, made.get(position)) for position, name in enumerate(fields)}
-    listed = tuple((fields[position], convert) for position, convert in made.items())
-    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, "_converts": listed, **columns})
+    return type("Row", (_Row,), {"__slots__": (), "_fields": fields, "_converts": tuple(made.items()), **columns})
 
 
 def _column(position: int, convert: Convert | None) -> property:

@@ -59,6 +59,15 @@ class Sql:
             return column == sa.func.any(sa.func.array(ids.scalar_subquery()))
         return column.in_(ids)
 
+    def each_once(self, reached: sa.CTE, *columns: str) -> sa.FromClause:
+        """Return the newest rows of a recursive query as far as these columns go, each once.
+
+        SQLite takes its rows one by one: there they are what they are.
+        """
+        if not self._is_postgres:
+            return reached
+        return sa.select(*(reached.c[name] for name in columns)).distinct().subquery()
+
     def moment(self, name: str, column: sa.Column[Any], *, after: timedelta = timedelta()) -> sa.ColumnElement[Any]:
         """Return the parameter `name`, a moment as `column` has it, or null where `Database.known_now` gives that.
 

@@ -1,7 +1,7 @@
 """Connections are kept between transactions, and none outlives the store that opened it."""
 
 import threading
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
@@ -70,3 +70,14 @@ def test_store_that_was_closed_opens_again_when_it_is_used(database):
 def test_moment_that_no_database_holds_is_refused(database, moment, said):
     with pytest.raises(InvalidInput, match=said), database.read() as connection:
         connection.execute(sa.select(sa.literal(moment, UtcDateTime())))
+
+
+def test_moments_are_those_of_utc_whatever_the_zone_of_the_session(postgres_url):
+    url = sa.make_url(f"{postgres_url}/postgres").update_query_dict({"options": "-c TimeZone=Asia/Kolkata"})
+    database = Database(url.render_as_string(hide_password=False))
+    try:
+        with database.read() as connection:
+            (moment,) = connection.execute(sa.text("SELECT now()")).one()
+    finally:
+        database.dispose()
+    assert moment.tzinfo is UTC
