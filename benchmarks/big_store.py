@@ -58,6 +58,7 @@ def fill(database: Database, size: Size, *, objects: ObjectStore | None = None, 
         if database.dialect == "postgresql":
             # What is written refers to what is written here: it need not be looked up row by row.
             connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '512MB'")
         else:
             connection.exec_driver_sql("PRAGMA cache_size = -200000")
         _write_graph(connection, size, now=until)
