@@ -6,7 +6,7 @@ reach a node again at every depth: with edges across layers that is many times t
 columns.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -77,12 +77,12 @@ class Way:
             found = found_by.scalar_subquery()
             self._from_found = Statement(lambda sql: build(sql, lambda column: column == found))
 
-    def from_node(self, connection: Connection, start: UUID, *, recursive: bool = True) -> list[Reached]:
+    def from_node(self, connection: Connection, start: UUID, *, recursive: bool = True) -> Iterator[Reached]:
         """Walk from a node, which is at depth 0; without `recursive`, one step."""
         statement = self._to_the_end if recursive else self._one_step
         return _without_start(statement.rows(connection, start=start))
 
-    def from_found(self, database: Database, **parameters: Any) -> list[Reached] | None:
+    def from_found(self, database: Database, **parameters: Any) -> Iterator[Reached] | None:
         """Walk from the node that `found_by` finds; None when it finds none. In a transaction of its own."""
         assert self._from_found is not None, "this way has no other way to find a node"
         rows = database.ask(self._from_found, **parameters)
@@ -107,8 +107,9 @@ class Way:
         return [(1, said, *facts[node]) for said, node in entered] + further
 
 
-def _without_start(rows: Iterable[Any]) -> list[Reached]:
-    return [row for row in map(tuple, rows) if row[0]]
+def _without_start(rows: Iterable[Any]) -> Iterator[Reached]:
+    """Give them one by one: of very many, each is made into something else at once."""
+    return (row for row in map(tuple, rows) if row[0])
 
 
 class _NoDepth(sa.sql.functions.FunctionElement[Any]):
