@@ -9,6 +9,8 @@ prices since they were traded, which is what the turnover and its cost are count
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from ..storage.errors import InvalidInput
 from .engine import drifted
 from .extra import needs_quant
 from .panels import DATE, Array, check_panel, dates_of, rows_at, trailing_return, values_of
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _TRADING_DAYS_A_YEAR = 252
 _BPS = 1e-4
@@ -172,7 +177,8 @@ def choose_weights(
         from skfolio.moments import LedoitWolf
         from skfolio.optimization import MeanRisk, ObjectiveFunction
         from skfolio.prior import EmpiricalPrior
-        from threadpoolctl import threadpool_limits
+
+        pools = _thread_pools()
 
     row = int(prices.index.get_indexer(pd.DatetimeIndex([date]))[0])
     window = prices.iloc[row - mandate.lookback_d : row + 1]
@@ -201,7 +207,7 @@ def choose_weights(
         save_problem=True,
     )
     # One thread: sums are then taken in the same order on any number of cores.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with pools.limit(limits=1), warnings.catch_warnings():
         # An inaccurate solution is told by the status.
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -220,6 +226,14 @@ def choose_weights(
     weights = np.zeros(len(expected))
     weights[usable] = _clean(np.asarray(model.weights_), max_weight=mandate.max_weight)
     return Choice(weights, status, "", iterations, covariance)
+
+
+@cache
+def _thread_pools() -> "ThreadpoolController":
+    """Return the libraries that have threads; to find them takes about as long as one date's solution."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def drift_to(weights: Array, prices: pd.DataFrame, *, decided: pd.Timestamp, until: pd.Timestamp) -> Array:
