@@ -23,7 +23,15 @@ _WORKFLOW = ("entrypoint", "callables", "parameters")
 """What of a deployment's declaration configures the work."""
 
 
-_validators: dict[UUID, tuple[datetime, Any]] = {}
+_SAYS_NOTHING = frozenset({"title", "description", "default", "position"})
+"""Keywords of a schema that no value is checked against."""
+_TYPES_OF: Mapping[str, frozenset[type]] = {
+    "boolean": frozenset({bool}),
+    "integer": frozenset({int}),
+    "number": frozenset({int, float}),
+    "string": frozenset({str}),
+}
+_validators: dict[UUID, tuple[datetime, tuple[Mapping[str, frozenset[type]], Any]]] = {}
 """Deployment -> when it was registered, and what checks its parameters: making that takes longer than the check."""
 
 
@@ -158,20 +166,38 @@ def check_parameters(deployment: Row[Any], parameters: Mapping[str, Any]) -> Non
             near = nearest_names(name, declared)
             hint = f"did you mean {near[0]!r}?" if near else f"it declares {', '.join(sorted(declared)) or 'none'}"
             raise InvalidInput(f"the flow of {deployment.key} declares no parameter {name!r}; {hint}")
-    for error in _validator(deployment).iter_errors(dict(parameters)):
+    plain, validator = _validator(deployment)
+    unsettled = {name: value for name, value in parameters.items() if type(value) not in plain.get(name, ())}
+    for error in validator.iter_errors(unsettled) if unsettled or not plain else ():
         name = str(error.path[0]) if error.path else "parameters"
         raise InvalidInput(f"the parameter {name}={error.instance!r} of {deployment.key}: {error.message}")
 
 
-def _validator(deployment: Row[Any]) -> Any:
-    """Return what checks values against the parameters of a deployment; kept until it is registered anew."""
+def _validator(deployment: Row[Any]) -> tuple[Mapping[str, frozenset[type]], Any]:
+    """Return what checks values against the parameters of a deployment; kept until it is registered anew.
+
+    It comes with the types of Python that settle it: whatever value of them a parameter has, it is valid.
+    """
     from jsonschema import Draft202012Validator
 
     kept = _validators.get(deployment.id)
     if kept is None or kept[0] != deployment.registered_at:
         schema = {**deployment.parameter_schema, "required": []}
-        kept = _validators[deployment.id] = (deployment.registered_at, Draft202012Validator(schema))
+        made = _settling_types(schema), Draft202012Validator(schema)
+        kept = _validators[deployment.id] = (deployment.registered_at, made)
     return kept[1]
+
+
+def _settling_types(schema: Mapping[str, Any]) -> dict[str, frozenset[type]]:
+    """Return for each parameter of which nothing but its type is asked what types of Python are always of it."""
+    if not schema.keys() <= _SAYS_NOTHING | {"type", "properties", "required", "definitions", "$defs"}:
+        return {}  # it says something about several parameters at once, perhaps
+    return {
+        name: _TYPES_OF[declared["type"]]
+        for name, declared in schema.get("properties", {}).items()
+        if declared.keys() <= _SAYS_NOTHING | {"type"} and isinstance(declared.get("type"), str)
+        if declared["type"] in _TYPES_OF
+    }
 
 
 def _sorted(value: Any) -> Any:

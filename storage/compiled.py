@@ -97,6 +97,16 @@ class Compiled:
         self._dialect = dialect
         self._columns: Sequence[Any] = compiled._result_columns or ()
         self._row: Any = None
+        self._order: Sequence[tuple[str, Convert | None]] = ()
+
+    def _bound(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return the values in the order in which the driver wants them."""
+        if self._fixed:
+            parameters = {**self._fixed, **parameters}
+        return [
+            value if (value := parameters[name]) is None or convert is None else convert(value)
+            for name, convert in self._order
+        ]
 
     def _made(self, given: Sequence[Sequence[Any]], codes: Iterable[Any]) -> list[Any]:
         """Return the driver's rows as ours; `codes` is how the driver calls the types of the columns."""
@@ -161,14 +171,6 @@ class OnSqlite(Compiled):
         except Exception as error:
             raise translated(error, connection, self.text) from error
 
-    def _bound(self, parameters: Mapping[str, Any]) -> list[Any]:
-        if self._fixed:
-            parameters = {**self._fixed, **parameters}
-        return [
-            value if (value := parameters[name]) is None or convert is None else convert(value)
-            for name, convert in self._order
-        ]
-
 
 class OnPostgres(Compiled):
     """For Postgres: through the connection's `Session`."""
@@ -176,7 +178,7 @@ class OnPostgres(Compiled):
     def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
         super().__init__(compiled, dialect)
         self._prepared = Prepared(self.text)
-        self._converts = list(self._binds.items())
+        self._order = [(name, self._binds.get(name)) for name in self._prepared.parameters]
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows."""
@@ -231,12 +233,6 @@ class OnPostgres(Compiled):
             return session.send(self._prepared, self._bound(parameters), is_asked=is_asked)
         except Exception as error:
             raise translated(error, connection, self.text) from error
-
-    def _bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {**self._fixed, **parameters}
-        for name, convert in self._converts:
-            bound[name] = convert(bound[name])
-        return bound
 
 
 class Answer:

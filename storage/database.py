@@ -44,6 +44,7 @@ _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detec
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
+_ALWAYS_JSON = frozenset({int, bool, type(None)})
 
 
 class MomentNotStorable(NotStorable, exc.DontWrapMixin):
@@ -268,7 +269,8 @@ def _check_json(value: Any, *, depth: int) -> None:
             _check_keys(value)
             value = value.values()
         for item in value:
-            _check_json(item, depth=depth + 1)
+            if item.__class__ not in _ALWAYS_JSON:
+                _check_json(item, depth=depth + 1)
     else:
         raise NotStorable(f"not JSON that can be stored: a {type(value).__name__}")
 

@@ -13,7 +13,7 @@ psycopg has it.
 
 import re
 import select
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -97,29 +97,29 @@ class Session:
         """
         assert not self._pending, "the transaction before has ended"
         for statement in statements:
-            sent = self.send(statement, {})
+            sent = self.send(statement, ())
         self._started = len(self._pending)
         return sent
 
-    def send(self, statement: Prepared, parameters: Mapping[str, Any], *, is_asked: bool = False) -> Sent:
+    def send(self, statement: Prepared, values: Sequence[Any], *, is_asked: bool = False) -> Sent:
         """Take a statement along on the next flight, after those that were sent before.
 
         The rows of one that `is_asked` are read when the flight is back: whoever looks at them may do so when the
         transaction has ended, and the connection is somebody else's.
         """
-        values = self._adapters.dump_sequence([parameters[name] for name in statement.parameters], statement.formats)
-        sent = Sent(statement, values, is_asked=is_asked)
+        dumped = self._adapters.dump_sequence(values, statement.formats) if values else values
+        sent = Sent(statement, dumped, is_asked=is_asked)
         self._pending.append(sent)
         return sent
 
-    def run(self, statement: Prepared, parameters: Mapping[str, Any]) -> pq.abc.PGresult:
+    def run(self, statement: Prepared, values: Sequence[Any]) -> pq.abc.PGresult:
         """Run a statement, after what was sent before; return its result.
 
         Raises:
             Failed: the server refuses it, or one before it, with the error that psycopg's cursor would raise.
             psycopg.Error: the connection is lost.
         """
-        sent = self.send(statement, parameters)
+        sent = self.send(statement, values)
         self.land()
         assert sent.result is not None, "the flight is back"
         return sent.result
@@ -150,7 +150,7 @@ class Session:
         if not self._has_begun():
             self._pending.clear()
             return
-        sent = self.send(_COMMIT, {})
+        sent = self.send(_COMMIT, ())
         self.land()
         assert sent.result is not None, "the flight is back"
         if sent.result.command_status != b"COMMIT":
@@ -162,7 +162,7 @@ class Session:
         """Undo the transaction; what has not been sent yet is not sent any more."""
         self._pending.clear()
         if self._pgconn.transaction_status != pq.TransactionStatus.IDLE:
-            self.run(_ROLLBACK, {})
+            self.run(_ROLLBACK, ())
 
     @property
     def is_at_rest(self) -> bool:

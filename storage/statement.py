@@ -19,6 +19,8 @@ from sqlalchemy.engine import Connection
 from .compiled import Answer, OnPostgres, OnSqlite
 
 _ROWS_AT_ONCE = 32
+_MARKS = ("", *(f"__{at}" for at in range(1, _ROWS_AT_ONCE)))
+"""What tells the parameters of one row of a statement from those of the next."""
 ONE_OR_AN_ERROR: sa.ColumnElement[int] = sa.literal_column(
     "CAST(CASE count(*) WHEN 0 THEN 'nothing was changed: what the change depends on is not as it was read' "
     "ELSE '1' END AS integer)",
@@ -38,8 +40,8 @@ class Sql:
         """Return the VALUES of an insertion: a parameter for each column, for as many rows as there are."""
         types = {column.name: column.type for column in columns}
         return [
-            {name: sa.bindparam(f"{name}{_numbered(at)}", type_=type_) for name, type_ in types.items()}
-            for at in range(self._count)
+            {name: sa.bindparam(f"{name}{mark}", type_=type_) for name, type_ in types.items()}
+            for mark in _MARKS[: self._count]
         ]
 
     def insert(self, table: sa.Table) -> Any:
@@ -219,15 +221,11 @@ def unindexed(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return column.op("||")(sa.literal_column("''"))
 
 
-def _numbered(at: int) -> str:
-    return f"__{at}" if at else ""
-
-
 def _parts(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield how many rows go into one statement, and their parameters by the names that `Sql.values` gives them."""
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = rows[start : start + _ROWS_AT_ONCE]
         yield (
             len(part),
-            {f"{name}{_numbered(at)}": value for at, row in enumerate(part) for name, value in row.items()},
+            {f"{name}{mark}": value for mark, row in zip(_MARKS, part, strict=False) for name, value in row.items()},
         )

@@ -1,14 +1,20 @@
 """Submitting: one typed run per trigger, the gate's verdicts, refreshing what is stale, idempotency, bad input."""
 
+from contextlib import nullcontext
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+from jsonschema import Draft202012Validator
 
 from freshline.runs import store
+from freshline.runs.creation import check_parameters
 from freshline.runs.models import Outbox, RunDependency
 from freshline.runs.service import RunExecutionService
 from freshline.storage.errors import IdempotencyConflict, IllegalTransition, InvalidInput, NotFound
+from freshline.storage.ids import new_id
+from freshline.storage.words import IfReady
 from tests.factories import Graph, declared
 
 
@@ -156,6 +162,28 @@ def test_submit_of_bad_input_is_refused_and_records_nothing(graph, service, depl
     with pytest.raises(error, match=message):
         service.submit(deployment, **options)
     assert runs_by_key(graph) == {}
+
+
+_DECLARED = [
+    *({"type": one, "title": "n", "default": 1} for one in ("integer", "number", "string", "boolean", "array", "null")),
+    *({"type": one, "minimum": 2, "minLength": 2} for one in ("integer", "number", "string")),
+    {"type": "string", "enum": ["one"]},
+    {"type": ["integer", "null"]},
+    {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+    {"title": "n"},
+]
+_GIVEN = [None, True, 0, 2, 2**70, 2.0, 2.5, "", "one", IfReady.SKIP, [1], {"n": 1}]
+
+
+@pytest.mark.parametrize("more", [{}, {"minProperties": 2}, {"patternProperties": {"n": {"type": "integer"}}}])
+def test_parameters_are_refused_as_the_schema_says(more):
+    for number, declared_as in enumerate(_DECLARED):
+        schema = {"type": "object", "properties": {"n": declared_as}, **more}
+        deployment = SimpleNamespace(id=new_id(), key="refresh/prices", registered_at=number, parameter_schema=schema)
+        for given in ({}, *({"n": value} for value in _GIVEN)):
+            is_valid = Draft202012Validator(schema).is_valid(given)
+            with nullcontext() if is_valid else pytest.raises(InvalidInput):
+                check_parameters(deployment, given)
 
 
 def test_typed_submit_makes_the_type_or_refuses(graph, service):
