@@ -15,7 +15,7 @@ from ..storage.errors import StoreVersion
 from ..storage.ids import new_id
 from .models import Store
 
-HEAD = "0010"
+HEAD = "0011"
 """The revision that this program was written for; a test compares it with the migrations."""
 
 _STORE = Store.__table__  # type: ignore[attr-defined]

@@ -62,6 +62,7 @@ class Run(SQLModel, table=True):
         # A run that never beat is not immortal.
         sa.CheckConstraint(f"(status IN {_in(LEASED)}) = (lease_until IS NOT NULL)", name="leased"),
         _index_where(f"status IN {_in(LEASED)}", "ix_run_lease_until", "lease_until"),
+        _index_where(f"status IN {_in(LEASED)}", "ix_run_leased", "deployment_id"),
         _index_where("ended_at IS NULL", "ix_run_active", "deployment_id"),
         sa.Index("ix_run_deployment_id_id", "deployment_id", "id"),
         _index_where("replay_of IS NOT NULL", "ix_run_replay_of", "replay_of"),

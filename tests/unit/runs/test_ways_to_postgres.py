@@ -10,6 +10,7 @@ from benchmarks.lives import KEY, Lives
 from freshline.runs import outbox, store
 from freshline.runs import run_events as events
 from freshline.runs.dispatcher import Dispatcher
+from freshline.runs.ending import end_run
 from freshline.runs.execution import RunExecution
 from freshline.runs.recording import RunRecording
 from freshline.runs.result import Result
@@ -102,6 +103,17 @@ def test_what_is_done_with_one_run_reads_no_other_one_however_many_wait(database
         before = rows_read(connection, "outbox")
         assert len(outbox.claim(connection, now=None, limit=1).entries()) == 1
         assert rows_read(connection, "outbox") - before <= 4 * 30  # each that is due, but not each for each
+
+
+@on_postgres
+def test_end_of_a_run_reads_none_of_those_that_wait_for_their_turn(database, lives):
+    service = RunExecutionService(database)
+    run = RunExecution(database).claim(service.submit(KEY).id, worker="one").run
+    service.submit_many([Submission(deployment=KEY)] * 100)
+    with database.transaction() as connection:
+        before = rows_read(connection, "run")
+        assert end_run(connection, run.id, RunStatus.FAILED, StopReason.ERROR, _FAILED, actor="one", now=START)
+        assert rows_read(connection, "run") - before <= 10
 
 
 def test_change_of_a_locked_run_that_the_database_refuses_leaves_nothing(database, lives):
