@@ -6,6 +6,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.util import LRUCache
 
 from freshline.runs.migrate import ensure_schema
 from freshline.storage.database import Database
@@ -13,6 +16,26 @@ from tests.pool import Pool
 from tests.postgres import running_postgres
 
 _TEMPLATE = "template_freshline"
+_STATEMENTS = 1_000
+"""What is compiled and kept for each kind of database: a little more than a test process uses."""
+
+
+def pytest_configure() -> None:
+    """Let all stores of this process that are of one kind share what SQLAlchemy has compiled, as those of a server do.
+
+    It keeps that per engine and dialect. A test has a store of its own, and would compile each of its statements again:
+    a third of its time.
+    """
+    kept: dict[type[Dialect], LRUCache[object, object]] = {}
+    make = Engine.__init__
+
+    def make_sharing(self: Engine, *arguments: object, **options: object) -> None:
+        make(self, *arguments, **options)
+        self._compiled_cache = kept.setdefault(type(self.dialect), LRUCache(_STATEMENTS))
+
+    Engine.__init__ = make_sharing
+    DefaultDialect.__eq__ = lambda self, other: type(self) is type(other)
+    DefaultDialect.__hash__ = lambda self: hash(type(self))
 
 
 @pytest.fixture(scope="session")
