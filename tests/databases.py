@@ -17,7 +17,7 @@ from tests.postgres import running_postgres
 
 _TEMPLATE = "template_freshline"
 _STATEMENTS = 1_000
-"""What is compiled and kept for each kind of database: a little more than a test process uses."""
+"""So many are kept for each kind of database."""
 
 
 def pytest_configure() -> None:
