@@ -169,6 +169,8 @@ def test_close_is_the_one_in_the_table_of_sessions(kind):
     QUICK(given(st.sampled_from(["XNYS", "XLON", "CMES", "24/7"]), st.sampled_from([2012, 2025]), *drawn)(check))()
 
 
+# The library's calendar of Hong Kong asks pandas for what a later pandas calls otherwise.
+@pytest.mark.filterwarnings("ignore:DatetimeIndex.weekday is deprecated")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CALENDARS)
 def test_close_is_the_one_in_the_table_of_sessions_for_long(kind):
