@@ -80,6 +80,19 @@ class Watched:
             self.faults.append(f"request: {request.url}")
 
 
+def stop_time(page: Any) -> None:
+    """Let nothing happen on a page by itself: time passes when the test says so."""
+    page.clock.install(time=0)
+    page.clock.pause_at(1_000)
+
+
+def paths_asked(page: Any) -> list[str]:
+    """Return the paths of the API that the page asks for, which grows while it does; without what follows a `?`."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.partition("/api/v1")[2].partition("?")[0]))
+    return asked
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("page")

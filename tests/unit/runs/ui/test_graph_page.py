@@ -20,7 +20,7 @@ from freshline.storage.ids import new_id, show_run_id
 from freshline.storage.settings import Settings
 from tests.asking import TOKEN
 from tests.factories import Graph, declared
-from tests.unit.runs.ui.conftest import HOSTILE, watched
+from tests.unit.runs.ui.conftest import HOSTILE, paths_asked, stop_time, watched
 
 pytestmark = pytest.mark.browser
 
@@ -271,15 +271,12 @@ def test_change_in_the_store_is_seen_without_a_reload(shown):
 
 @pytest.fixture
 def stopped(shown: Shown) -> Shown:
-    """A page on which nothing happens by itself: time passes when the test says so."""
-    shown.page.clock.install(time=0)
-    shown.page.clock.pause_at(1_000)
+    stop_time(shown.page)
     return shown
 
 
 def test_graph_is_read_once_when_it_is_opened(stopped):
-    page, asked = stopped.page, []
-    page.on("request", lambda request: asked.append(request.url.partition("/api/v1")[2]))
+    page, asked = stopped.page, paths_asked(stopped.page)
     page.goto(f"{stopped.url}/")
     page.wait_for_selector(".graph-option", state="attached")
     page.clock.run_for(5_000)

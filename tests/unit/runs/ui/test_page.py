@@ -12,7 +12,17 @@ from freshline.runs.result import Result
 from freshline.runs.submission import Submission
 from freshline.storage.ids import show_run_id
 from tests.asking import NOBODYS, TOKEN
-from tests.unit.runs.ui.conftest import HOSTILE, HOSTILE_KEY, LONG, Served, Watched, log, watched
+from tests.unit.runs.ui.conftest import (
+    HOSTILE,
+    HOSTILE_KEY,
+    LONG,
+    Served,
+    Watched,
+    log,
+    paths_asked,
+    stop_time,
+    watched,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -50,15 +60,12 @@ def test_wrong_token_is_told(browser, served):
 
 @pytest.fixture
 def stopped(view: Watched) -> Watched:
-    """A page on which nothing happens by itself: time passes when the test says so."""
-    view.page.clock.install(time=0)
-    view.page.clock.pause_at(1_000)
+    stop_time(view.page)
     return view
 
 
 def test_list_is_read_once_when_it_is_opened_and_once_for_each_search(stopped):
-    page, asked = stopped.page, []
-    page.on("request", lambda request: asked.append(request.url.partition("/api/v1")[2].partition("?")[0]))
+    page, asked = stopped.page, paths_asked(stopped.page)
     stopped.go("/runs")
     expect(rows(stopped).first).to_be_visible()
     page.clock.run_for(5_000)
