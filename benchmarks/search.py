@@ -35,8 +35,7 @@ NUMBER = 100
 
 _METRIC = "sharpe_ratio"
 ORDER = f"-{_METRIC}"
-BOUNDS = 10
-"""Of the metric, which are asked for in turn."""
+_BOUNDS = 10
 
 
 @dataclass
@@ -150,7 +149,7 @@ def fill(database: Database, size: int) -> None:
     database.dispose()
 
 
-def asked_of(database: Database, raw: floors.RawSearch, *, bounds: int = BOUNDS) -> Asked:
+def asked_of(database: Database, raw: floors.RawSearch, *, bounds: int = _BOUNDS) -> Asked:
     """Return a store ready to be asked for so many bounds: the later pages are found once."""
     searches = Searches(database)
     places: dict[float, tuple[str | None, tuple[Any, ...]]] = {}
