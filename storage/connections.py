@@ -158,10 +158,16 @@ class Connections:
             if self._is_sqlite or kept.info[SESSION].is_alive():
                 return kept, False
             self._discard(kept)
-        try:
-            return self._engine.connect(), True
-        except exc.OperationalError as error:
-            raise StoreUnavailable(f"cannot open the database {shown_url(self._engine.url)}: {error.orig}") from None
+        while True:
+            try:
+                made = self._engine.connect()
+            except exc.OperationalError as error:
+                raise StoreUnavailable(
+                    f"cannot open the database {shown_url(self._engine.url)}: {error.orig}"
+                ) from None
+            if self._is_sqlite or made.info[SESSION].is_at_rest:
+                return made, True
+            self._discard(made)  # whoever had it was interrupted and let it fall: the engine has kept it as it was
 
     def _undo(self, connection: Connection) -> None:
         if not connection.invalidated:

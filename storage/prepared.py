@@ -135,11 +135,13 @@ class Session:
             results = self._connection.wait(_exchange(self._pgconn))
             if self._pgconn.status == pq.ConnStatus.OK:
                 self._pgconn.exit_pipeline_mode()
+            if len(answered) > len(flight):
+                self._learn(results, answered)
         except BaseException:
             # What the server has done and will still say is not known any more. The transaction is undone with it.
             self._connection.close()
             raise
-        self._take(results, flight, answered)
+        self._take(results, answered)
 
     def commit(self) -> None:
         """Commit, on the flight of what was sent before; errors as of `run`.
@@ -193,9 +195,9 @@ class Session:
         is_idle = self._pgconn.transaction_status == pq.TransactionStatus.IDLE
         return not is_idle or len(self._pending) > self._started
 
-    def _depart(self, flight: Iterable[Sent]) -> list[Sent | None]:
-        """Hand a flight to libpq; return what the results that come back are for: None for a preparation."""
-        pgconn, new, answered = self._pgconn, set[bytes](), list[Sent | None]()
+    def _depart(self, flight: Iterable[Sent]) -> list[Sent | Prepared]:
+        """Hand a flight to libpq; return what the results that come back are for: a preparation, or what was sent."""
+        pgconn, new, answered = self._pgconn, set[bytes](), list[Sent | Prepared]()
         pgconn.enter_pipeline_mode()
         for sent in flight:
             statement = sent.statement
@@ -206,30 +208,29 @@ class Session:
                 if name not in self._known and name not in new:
                     pgconn.send_prepare(name, statement.query)
                     new.add(name)
-                    answered.append(None)
+                    answered.append(statement)
                 pgconn.send_query_prepared(name, sent.values)
             answered.append(sent)
         pgconn.pipeline_sync()
         return answered
 
-    def _take(
-        self, results: Sequence[pq.abc.PGresult], flight: Sequence[Sent], answered: Sequence[Sent | None]
-    ) -> None:
+    def _learn(self, results: Sequence[pq.abc.PGresult], answered: Sequence[Sent | Prepared]) -> None:
+        """Note what the server has prepared: a name that it has, and that is prepared again, is an error for good."""
+        for one, result in zip(answered, results, strict=False):
+            if isinstance(one, Prepared) and result.status in _SUCCEEDED:
+                self._known.add(one.name)
+
+    def _take(self, results: Sequence[pq.abc.PGresult], answered: Sequence[Sent | Prepared]) -> None:
         """Give each statement its result."""
-        names = iter(flight)
-        statement = next(names)
-        for sent, result in zip(answered, results, strict=False):
+        for one, result in zip(answered, results, strict=False):
             if result.status not in _SUCCEEDED:
                 # The first that failed; those after it were not run.
                 error = errors.error_from_result(result, encoding=self._connection.info.encoding)
-                raise Failed(error, statement.statement.text)
-            if sent is None:
-                self._known.add(statement.statement.name)
-            else:
-                sent.result = result
-                if sent.is_asked and result.ntuples:
-                    sent.rows = self.rows(result)
-                statement = next(names, statement)
+                raise Failed(error, one.text if isinstance(one, Prepared) else one.statement.text)
+            if isinstance(one, Sent):
+                one.result = result
+                if one.is_asked and result.ntuples:
+                    one.rows = self.rows(result)
 
 
 def _has_said_something(socket: int) -> bool:

@@ -2,6 +2,7 @@
 
 import _thread
 import select
+import sys
 import threading
 from itertools import count
 
@@ -10,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from freshline.storage import compiled, connections, database, prepared, statement
 from freshline.storage.compiled import SESSION, land
 from freshline.storage.database import Database
 from freshline.storage.prepared import Session
@@ -324,6 +326,90 @@ def test_interruption_while_somebody_waits_leaves_no_connection_behind(postgres,
         assert _ONE.scalar(connection) == 1
         assert connection.connection.driver_connection is not used[0]
     assert numbers(postgres) == []
+
+
+def test_interruption_while_a_transaction_begins_costs_no_connection(postgres, monkeypatch):
+    send = Session.send
+
+    def interrupted(session, *arguments, **options):
+        send(session, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            postgres.write(_ONE.rows)
+    with postgres.transaction() as connection:  # it gets the connection that fell then
+        assert _ONE.scalar(connection) == 1
+
+
+def test_interruption_while_answers_are_read_leaves_every_statement_usable(postgres, monkeypatch):
+    asked, behind = (Statement(lambda _: sa.select(sa.literal_column("1", sa.Integer).label("one"))) for _ in range(2))
+
+    def work(connection):
+        asked.ask(connection)
+        return behind.scalar(connection)
+
+    def interrupted(session, result):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "rows", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            postgres.write(work)
+    assert postgres.write(work) == 1
+
+
+@pytest.mark.slow
+def test_interruption_at_any_line_leaves_a_store_that_can_be_used(postgres):
+    places = {module.__file__ for module in (compiled, connections, database, prepared, statement)}
+
+    def interrupted_at(wanted, act):
+        """Interrupt this act where it enters a line for the so manieth time; return whether it came so far."""
+        left = wanted
+
+        def enter(frame, event, _):
+            nonlocal left
+            left -= event == "line"
+            if event == "line" and not left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return enter
+
+        sys.settrace(lambda frame, event, _: enter if frame.f_code.co_filename in places else None)
+        try:
+            act()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    opened = Database(postgres.engine.url.render_as_string(hide_password=False), pool_size=100)
+    try:
+        for line in count(1):
+            asked, behind = (Statement(lambda _: sa.select(sa.func.count()).select_from(_NOTE)) for _ in range(2))
+
+            def work(connection, line=line, asked=asked, behind=behind):
+                asked.ask(connection)
+                _INSERT.post(connection, number=line, text="one")
+                return behind.scalar(connection)
+
+            def act(work=work, asked=asked):
+                opened.write(work)
+                opened.ask(asked)
+                with opened.read() as connection:
+                    connection.execute(sa.text("SELECT 1"))
+
+            came_so_far = interrupted_at(line, act)
+            was_written = line in numbers(opened)
+            assert opened.write(lambda c, behind=behind: behind.scalar(c)) == len(numbers(opened))
+            assert len(opened.ask(asked)) == 1
+            if not came_so_far:
+                assert was_written
+                break
+    finally:
+        opened.dispose()
 
 
 def test_flight_larger_than_what_the_two_sides_buffer_lands(postgres):
