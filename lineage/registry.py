@@ -199,7 +199,8 @@ def deployment(connection: Connection, key: str, *, tenant_id: str) -> Row[Any]:
     Raises:
         NotFound: with the nearest keys.
     """
-    row: Row[Any] | None = _BY_KEY.first(connection, tenant_id=tenant_id, key=key)
+    # What cannot be printed is no key, and some of it no text to a database.
+    row: Row[Any] | None = _BY_KEY.first(connection, tenant_id=tenant_id, key=key) if key.isprintable() else None
     if row is None:
         known = [other.key for other in deployments(connection, tenant_id=tenant_id)]
         raise NotFound("deployment", key, known=known)

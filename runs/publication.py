@@ -7,6 +7,7 @@ from typing import Any
 from ..storage import found
 from ..storage.errors import InvalidInput
 from .models import Run
+from .request import check_key
 
 _MAX_DIGEST = 250
 _EARLIEST = date(1700, 1, 1)
@@ -61,8 +62,10 @@ def checked(asked: Asked) -> Asked:
     """Return what was asked, with the URI in full, when it can be meant: what needs no look at the data.
 
     Raises:
-        InvalidInput: the data date is no date, the URI cannot be used, or the digest goes with nothing else asked.
+        InvalidInput: the key cannot be one, the data date is no date, the URI cannot be used, or the digest goes with
+            nothing else asked.
     """
+    check_key(asked.key)
     if isinstance(asked.data_date, datetime) or not isinstance(asked.data_date, date | None):
         raise InvalidInput(f"the data date {asked.data_date!r} is no date: give a datetime.date")
     if asked.digest is None:

@@ -21,6 +21,7 @@ DEFAULT_ON_STALE: Mapping[Trigger, OnStale] = {
 """Somebody who looks at the screen gets an answer; a machine waits."""
 
 
+_MAX_KEY = 250
 HIDDEN = "********"
 """What is recorded in the place of a secret parameter's value."""
 
@@ -79,6 +80,19 @@ def read_request(values: Mapping[str, Any]) -> RunRequest:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+
+def check_key(key: str | None) -> None:
+    """Refuse an idempotency key that is none: an empty one comes from a variable that was never set.
+
+    Raises:
+        InvalidInput: it is empty or blank, too long, or not printable.
+    """
+    if key is not None and not (key.strip() and len(key) <= _MAX_KEY and key.isprintable()):
+        raise InvalidInput(
+            f"the idempotency key {key[:80]!r} must have 1 to {_MAX_KEY} printable characters; leave it out for a run "
+            "of its own"
+        )
 
 
 def resolve_if_ready(request: RunRequest, trigger: Trigger, declared: Mapping[str, str] | str | None) -> RunRequest:

@@ -17,7 +17,7 @@ from ..storage.errors import InvalidInput
 from ..storage.words import DeploymentKind, IfReady, OnStale, Trigger, UpdateMode
 from . import admission, creation, details, outbox, store
 from .details import Detail
-from .request import REQUEST_PARAMETERS, RunRequest, read_request, resolve_if_ready
+from .request import REQUEST_PARAMETERS, RunRequest, check_key, read_request, resolve_if_ready
 from .status import RunStatus
 from .version_facts import with_version_ids
 
@@ -95,10 +95,12 @@ def record(
 
     Raises:
         NotFound: there is no such deployment, or no such parent.
-        InvalidInput: a parameter or fact is not declared or has the wrong type, or the deployment is of another kind.
+        InvalidInput: a parameter or fact is not declared or has the wrong type, or the deployment is of another kind,
+            or the idempotency key cannot be one.
         IdempotencyConflict: the key came with another request before, or its run was deleted.
     """
     request = submission.request()
+    check_key(submission.idempotency_key)
     target = target_of(connection, submission, tenant_id=tenant_id)
     named = with_version_ids(connection, target.kind, submission.detail, tenant_id=tenant_id)
     facts = details.valid_detail(target.kind, named)
@@ -170,5 +172,5 @@ def _same_request(connection: Connection, submission: Submission, request: RunRe
     known = store.run_by_key(connection, key, tenant_id=tenant_id)
     assert known is not None, "the key that prevented the insert is there"
     asked = creation.request_sha256(submission.deployment, submission.parameters, request)
-    creation.check_same_request(known, key, is_same=known.request_sha256 == asked)
+    creation.check_same_request(known, key, is_same=known.request_sha256 == asked and known.replay_of is None)
     return known

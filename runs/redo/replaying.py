@@ -24,7 +24,7 @@ from ..care import acts
 from ..logs import run_event
 from ..models import Run
 from ..record import as_run
-from ..request import HIDDEN, RunRequest
+from ..request import HIDDEN, RunRequest, check_key
 from ..status import RunStatus
 from . import replays
 
@@ -56,10 +56,12 @@ class Replays:
         Raises:
             NotFound: there is no such run.
             InvalidInput: the run did not complete, its deployment is retired or external or does not declare one of
-                its parameters any more, or a version that it read was withdrawn or its objects were deleted.
+                its parameters any more, or a version that it read was withdrawn or its objects were deleted; or the
+                idempotency key cannot be one.
             IdempotencyConflict: the key came with another request before, or its replay was deleted.
         """
         wanted = parse_run_id(run_id)
+        check_key(idempotency_key)
 
         def work(connection: Connection) -> Row[Any]:
             return self._record(

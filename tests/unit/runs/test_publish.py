@@ -111,6 +111,12 @@ def test_deployment_that_prefect_runs_is_refused(world, file, name):
 
 
 @pytest.mark.usefixtures("nothing_recorded")
+def test_key_that_is_empty_is_refused(world, file):
+    with pytest.raises(InvalidInput, match="the idempotency key '' must have 1 to 250 printable characters"):
+        publish(world, file, idempotency_key="")
+
+
+@pytest.mark.usefixtures("nothing_recorded")
 def test_uri_where_nothing_is_is_not_found(world, tmp_path):
     with pytest.raises(NotFound, match=r"no file or folder at .*missing.parquet"):
         publish(world, tmp_path / "missing.parquet")

@@ -161,6 +161,13 @@ def test_replay_with_a_key_of_another_request_is_refused(world):
         replays(world).replay(original.id, idempotency_key="k")
 
 
+def test_replay_with_an_empty_key_is_refused_and_records_nothing(world):
+    original = world.run_through("refresh/prices")
+    with pytest.raises(InvalidInput, match="the idempotency key '' must have 1 to 250 printable characters"):
+        replays(world).replay(original.id, idempotency_key="")
+    assert world.dispatch() == 0
+
+
 def test_replay_of_an_unknown_run_is_one_clear_message(world):
     with pytest.raises(NotFound, match="There is no run"):
         replays(world).replay(new_id())

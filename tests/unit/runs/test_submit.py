@@ -146,6 +146,14 @@ def test_submit_with_the_same_key_and_another_request_is_an_error(service, other
         service.submit("refresh/prices", **{"parameters": {"lookback_d": 5}, "idempotency_key": "k", **other})
 
 
+def test_submit_with_the_key_of_a_replay_is_an_error(graph, service):
+    first = service.submit("refresh/prices", if_ready="run", idempotency_key="k")
+    with graph.database.transaction() as connection:
+        connection.execute(sa.update(store.RUN).values(replay_of=first.id))
+    with pytest.raises(IdempotencyConflict, match="use a new key"):
+        service.submit("refresh/prices", if_ready="run", idempotency_key="k")
+
+
 @pytest.mark.parametrize(
     ("deployment", "options", "error", "message"),
     [
@@ -156,6 +164,13 @@ def test_submit_with_the_same_key_and_another_request_is_an_error(service, other
         ("refresh/prices", {"on_stale": "perhaps"}, InvalidInput, "on_stale='perhaps'"),
         ("refresh/prices", {"data_as_of": "soon"}, InvalidInput, "data_as_of='soon'"),
         ("refresh/vendor", {}, InvalidInput, "Prefect does not run it"),
+        ("refresh/prices\0", {}, NotFound, "Did you mean 'refresh/prices'"),
+        ("refresh/\udcff", {}, NotFound, "There is no deployment 'refresh/\\\\udcff'"),
+        ("refresh/prices", {"idempotency_key": ""}, InvalidInput, "the idempotency key '' must have 1 to 250"),
+        ("refresh/prices", {"idempotency_key": " "}, InvalidInput, "leave it out for a run of its own"),
+        ("refresh/prices", {"idempotency_key": "a\0"}, InvalidInput, "printable characters"),
+        ("refresh/prices", {"idempotency_key": "\ud800"}, InvalidInput, "printable characters"),
+        ("refresh/prices", {"idempotency_key": "k" * 251}, InvalidInput, "1 to 250 printable"),
     ],
 )
 def test_submit_of_bad_input_is_refused_and_records_nothing(graph, service, deployment, options, error, message):
