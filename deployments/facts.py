@@ -42,6 +42,7 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         retry_delay_s=float(policy.retry_delay or 0),
         # Prefect leaves the word when the next attempt has begun.
         is_retried_in_process=policy.retry_type == "in_process" and state is not None and state.is_scheduled(),
+        is_started_again=policy.retry_type == "reschedule",
     )
 
 

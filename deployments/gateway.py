@@ -85,6 +85,8 @@ class FlowRunFacts:
     """How long Prefect waits before each of them; known as `retries` is."""
     is_retried_in_process: bool = False
     """It waits for its next attempt in the process that made the last one: no worker takes it up."""
+    is_started_again: bool = False
+    """Somebody had Prefect start it again after it had ended; said until Prefect retries it by itself."""
 
     @property
     def has_ended(self) -> bool:

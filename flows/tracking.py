@@ -312,6 +312,8 @@ def _identity(claim: Claim) -> RunIdentity:
 def _why_not(claim: Claim) -> str:
     """Return the sentence that says why the body must not start."""
     run = claim.run
+    if run.status == RunStatus.CANCELLED:
+        return f"{show_run_id(run.id)} was cancelled"  # whatever its last attempt had failed with
     # What ended it may be more than what the gate saw: that nothing can refresh an upstream.
     reason = run.error_message or (claim.decision.reason if claim.decision is not None else None)
     if reason is None and run.status == RunStatus.SKIPPED:

@@ -178,7 +178,15 @@ class FakeGateway:
             failed = self._with_state(
                 self._existing(flow_run_id), FlowRunState.SCHEDULED, name="AwaitingRetry", message="it raised"
             )
-            return self._put(replace(failed, retries=retries, retry_delay_s=delay_s, is_retried_in_process=True))
+            return self._put(
+                replace(
+                    failed,
+                    retries=retries,
+                    retry_delay_s=delay_s,
+                    is_retried_in_process=True,
+                    is_started_again=False,
+                )
+            )
 
     def end(
         self,
@@ -195,9 +203,8 @@ class FakeGateway:
     def start_again(self, flow_run_id: UUID) -> FlowRunFacts:
         """A person presses *Retry* on an ended flow run: it waits for a worker again."""
         with self._lock:
-            return self._with_state(
-                self._existing(flow_run_id), FlowRunState.SCHEDULED, name="AwaitingRetry", message=None
-            )
+            ended = replace(self._existing(flow_run_id), is_started_again=True)
+            return self._with_state(ended, FlowRunState.SCHEDULED, name="AwaitingRetry", message=None)
 
     def click(self, deployment_id: UUID, parameters: Mapping[str, Any] | None = None) -> FlowRunFacts:
         """A person presses *Quick run*: no label, no key, no creator."""
@@ -350,7 +357,10 @@ class FakeGateway:
         force: bool = True,
     ) -> FlowRunFacts:
         with self._call("set_state"):
-            return self._with_state(self._existing(flow_run_id), state_type, name=name, message=message)
+            before = self._existing(flow_run_id)
+            if before.has_ended and state_type == FlowRunState.SCHEDULED and not force:
+                before = replace(before, is_started_again=True)
+            return self._with_state(before, state_type, name=name, message=message)
 
     def cancel(self, flow_run_id: UUID) -> FlowRunFacts:
         with self._call("cancel"):

@@ -246,6 +246,14 @@ class GatewayContract:
         fresh = world.create()
         assert (fresh.retries, fresh.retry_delay_s, fresh.is_retried_in_process) == (0, 0.0, False)
 
+    def test_flow_run_that_is_started_again_after_its_end_says_so(self, world: World) -> None:
+        made = world.create()
+        cancelled = world.gateway.cancel(made.id)
+        assert (cancelled.state_type, cancelled.is_started_again) == (FlowRunState.CANCELLED, False)
+        again = world.gateway.set_state(made.id, FlowRunState.SCHEDULED, name="AwaitingRetry", force=False)
+        assert (again.is_started_again, again.is_retried_in_process) == (True, False)
+        assert world.gateway.cancel(made.id).state_type == FlowRunState.CANCELLED
+
     # States.
 
     def test_state_is_set_by_force(self, world: World) -> None:

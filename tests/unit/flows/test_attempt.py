@@ -172,6 +172,15 @@ def test_body_that_finishes_while_cancelling_completes(worker):
     assert worker.run.status == "completed"
 
 
+def test_process_that_slept_while_its_run_was_cancelled_ends_as_cancelled_and_says_why(worker):
+    worker.retries = 1
+    worker.fail(ValueError("first"))
+    worker.service.cancel(worker.run.id)
+    state = worker.start(work_on)
+    assert (state.is_cancelled(), state.message) == (True, f"run-{worker.run.id} was cancelled")
+    assert worker.run.attempt == 1
+
+
 # Tracebacks.
 
 

@@ -213,3 +213,40 @@ def test_suspended_child_ends_with_its_caller(calls, state, expected):
     assert calls.service.get(child.id).error_message == "the run that called it ended while it was suspended"
     assert state_in_prefect(calls, child) == FlowRunState.CRASHED
     assert calls.reconcile().lost == 0
+
+
+@pytest.mark.parametrize("begin", [started_from_script, started_by_worker])
+def test_process_that_slept_through_the_cancellation_of_its_run_does_not_start_again(calls, begin):
+    run = retrying(calls, begin(calls))
+    calls.service.cancel(run.id)
+    assert state_in_prefect(calls, run) == FlowRunState.CANCELLED
+    # Prefect lets it: measured on 3.8.8.
+    flow_run = calls.gateway.begin(run.flow_run_id)
+    claim = calls.port.claim(FlowCall(flow_run, kind=DeploymentKind.TRAINING, flow_names=("late",)))
+    assert (claim.run.id, claim.may_start) == (run.id, False)
+    assert how(calls, run) == ("cancelled", "cancelled_by_user")
+
+
+def test_process_that_was_resumed_before_the_cancellation_of_its_run_does_not_start(calls):
+    run = started_by_worker(calls)
+    calls.gateway.suspend(run.flow_run_id, message="paused", timeout_s=60)
+    calls.port.pause(run.id, run.fence)
+    calls.gateway.resume(run.flow_run_id)
+    calls.service.cancel(run.id)
+    claim = calls.claim(run.flow_run_id)
+    assert (claim.run.id, claim.may_start) == (run.id, False)
+
+
+@pytest.mark.parametrize("had_begun", [True, False])
+def test_run_that_was_cancelled_is_started_again_by_hand(calls, had_begun):
+    if had_begun:
+        run = retrying(calls, started_by_worker(calls))
+    else:
+        run = calls.service.submit("refresh/prices")
+        calls.dispatch()
+        run = calls.service.get(run.id)
+    calls.service.cancel(run.id)
+    calls.dispatch()
+    calls.gateway.start_again(run.flow_run_id)
+    claim = calls.claim(run.flow_run_id)
+    assert (claim.may_start, claim.run.retry_of, claim.run.generation) == (True, run.id, 1)
