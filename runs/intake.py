@@ -176,8 +176,10 @@ def _run_of_deployment(
     found = asked.runs()
     run = _newest_of(found, flow_run.id)
     if run is None:
-        run = next((one for one in found if one.id == label and one.deployment_id == deployment.id), None)
-        if run is not None and run.flow_run_id is None:
+        # The label may have been copied from the flow run that the run has: that is another one's.
+        free = (label, deployment.id, None)
+        run = next((one for one in found if (one.id, one.deployment_id, one.flow_run_id) == free), None)
+        if run is not None:
             # The flow began before the dispatcher could record its id.
             run = store.change(connection, run.id, actor="prefect", now=now, flow_run_id=flow_run.id) or run
     if run is None:

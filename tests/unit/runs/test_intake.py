@@ -345,3 +345,16 @@ def test_reconciler_ends_a_subflow_s_run_as_prefect_says(calls):
 
 def deployment_of(world, key):
     return world.graph.declared[key].prefect_deployment_id
+
+
+def test_flow_run_with_the_label_of_another_one_has_a_run_of_its_own(world):
+    run = world.service.submit("refresh/prices")
+    world.dispatch()
+    first = world.flow_run_of(run)
+    copied = world.gateway.create_flow_run(
+        first.deployment_id, parameters={}, idempotency_key="copied", labels=first.labels, tags=(), name="copied"
+    )
+    world.gateway.end(copied.id, FlowRunState.CANCELLED)
+    assert (world.reconcile().adopted, world.reconcile().adopted) == (1, 0)
+    assert world.service.get(run.id).status == "pending"
+    assert world.claim(first.id).run.id == run.id
