@@ -43,6 +43,7 @@ def flow_run_facts(flow_run: Any) -> FlowRunFacts:
         # Prefect leaves the word when the next attempt has begun.
         is_retried_in_process=policy.retry_type == "in_process" and state is not None and state.is_scheduled(),
         is_started_again=policy.retry_type == "reschedule",
+        was_suspended=bool(policy.pause_keys),
     )
 
 

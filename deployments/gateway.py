@@ -87,6 +87,8 @@ class FlowRunFacts:
     """It waits for its next attempt in the process that made the last one: no worker takes it up."""
     is_started_again: bool = False
     """Somebody had Prefect start it again after it had ended; said until Prefect retries it by itself."""
+    was_suspended: bool = False
+    """It was suspended at least once since it was started, or started again."""
 
     @property
     def has_ended(self) -> bool:

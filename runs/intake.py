@@ -220,11 +220,13 @@ def _starts_again(run: Row[Any], flow_run: FlowRunFacts) -> bool:
     """True when somebody has started a deployment's flow run again whose run had ended.
 
     Of one that was cancelled Prefect must say so: measured on 3.8.8, it lets a process go on that slept between two
-    attempts, or was being resumed, while its flow run was cancelled.
+    attempts, or was being resumed, while its flow run was cancelled. One that ended while it waited is resumed to be
+    told so: taken for a new start, it would wait, and end, and be resumed for ever.
     """
     if run.stop_reason == StopReason.CANCELLED_BY_USER:
-        return flow_run.is_started_again
-    return _had_begun(run, flow_run)
+        return flow_run.is_started_again and not flow_run.was_suspended
+    is_told = flow_run.was_suspended and run.status in (RunStatus.REFUSED, RunStatus.SKIPPED)
+    return _had_begun(run, flow_run) and not is_told
 
 
 def _is_called_again(run: Row[Any], flow_run: FlowRunFacts, parent_id: UUID | None) -> bool:

@@ -185,6 +185,7 @@ class FakeGateway:
                     retry_delay_s=delay_s,
                     is_retried_in_process=True,
                     is_started_again=False,
+                    was_suspended=False,
                 )
             )
 
@@ -203,7 +204,7 @@ class FakeGateway:
     def start_again(self, flow_run_id: UUID) -> FlowRunFacts:
         """A person presses *Retry* on an ended flow run: it waits for a worker again."""
         with self._lock:
-            ended = replace(self._existing(flow_run_id), is_started_again=True)
+            ended = replace(self._existing(flow_run_id), is_started_again=True, was_suspended=False)
             return self._with_state(ended, FlowRunState.SCHEDULED, name="AwaitingRetry", message=None)
 
     def click(self, deployment_id: UUID, parameters: Mapping[str, Any] | None = None) -> FlowRunFacts:
@@ -359,7 +360,7 @@ class FakeGateway:
         with self._call("set_state"):
             before = self._existing(flow_run_id)
             if before.has_ended and state_type == FlowRunState.SCHEDULED and not force:
-                before = replace(before, is_started_again=True)
+                before = replace(before, is_started_again=True, was_suspended=False)
             return self._with_state(before, state_type, name=name, message=message)
 
     def cancel(self, flow_run_id: UUID) -> FlowRunFacts:
@@ -384,6 +385,7 @@ class FakeGateway:
             }.items():
                 if is_so:
                     raise Conflict(f"flow run {flow_run_id} cannot be suspended: Cannot suspend {what}.")
+            flow_run = replace(flow_run, was_suspended=True)
             self._with_state(flow_run, FlowRunState.PAUSED, name="Suspended", message=message)
             if self._current == flow_run_id:
                 raise Suspension(message)

@@ -206,7 +206,10 @@ class TestPrefectGateway(GatewayContract):
         world.release(suspended)
         assert world.gateway.resume(suspended.id).state_type == FlowRunState.SCHEDULED
         ended = world.wait_for(suspended.id, lambda flow_run: flow_run.has_ended)
-        assert (ended.state_type, ended.run_count) == (FlowRunState.COMPLETED, 1)
+        assert (ended.state_type, ended.run_count, ended.was_suspended) == (FlowRunState.COMPLETED, 1, True)
+        again = world.gateway.set_state(ended.id, FlowRunState.SCHEDULED, name="AwaitingRetry", force=False)
+        assert (again.is_started_again, again.was_suspended) == (True, False)
+        world.gateway.cancel(ended.id)
 
         (artifact,) = world.client(
             "POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [str(ended.id)]}}}

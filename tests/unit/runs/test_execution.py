@@ -183,6 +183,31 @@ def test_failure_of_an_upstream_refuses_whoever_waited(world):
     assert (run.status, run.stop_reason) == ("refused", "upstream_not_ready")
 
 
+def test_flow_run_that_is_started_again_and_refused_while_it_waits_has_one_more_run(world):
+    def claim_and_wait():
+        claim = world.claim(flow_run.id)
+        assert claim.run.status == "waiting"
+        world.gateway.suspend(flow_run.id, message="waits", timeout_s=600)
+        _, prices = next((key, run) for key, run in world.queries.runs() if run.status == "pending")
+        world.dispatch()
+        upstream = world.claim(world.service.get(prices.id).flow_run_id).run
+        world.port.fail(upstream.id, upstream.fence, ValueError("no luck"), "", will_retry=False)
+        world.dispatch()
+        # It is resumed to be told: that is no start.
+        told = world.claim(flow_run.id)
+        assert (told.run.id, told.run.status, told.may_start) == (claim.run.id, "refused", False)
+        world.gateway.end(flow_run.id, FlowRunState.CANCELLED)
+        return told.run
+
+    flow_run = world.gateway.click(deployment_id(world, "refresh/momentum"), {"on_stale": "refresh"})
+    first = claim_and_wait()
+    runs = [first]
+    for generation in (1, 2):
+        world.gateway.start_again(flow_run.id)
+        runs.append(claim_and_wait())
+        assert (runs[-1].retry_of, runs[-1].generation) == (runs[-2].id, generation)
+
+
 def test_failure_that_prefect_retries_is_the_same_run_next_attempt(world):
     claim = world.start(world.service.submit("refresh/prices"))
     world.port.fail(claim.run.id, claim.run.fence, ValueError(), "", will_retry=True)
