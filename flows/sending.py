@@ -93,7 +93,8 @@ class PointSender:
         self._failures, self._try_at = 0, 0.0
         self._closed = threading.Event()
         self._many, self._some = threading.Event(), threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[threading.Lock] = []
+        """Each thread's lock, which it holds while it works."""
 
     # What the two threads do.
 
@@ -218,27 +219,29 @@ class PointSender:
             self._many.clear()
             self._start(self._keep_spooling)
 
-    def _start(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name="freshline-points", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+    def _start(self, work: Callable[[threading.Lock], None]) -> None:
+        working = threading.Lock()
+        self._threads.append(working)
+        threading.Thread(target=work, args=(working,), name="freshline-points", daemon=True).start()
 
-    def _keep_spooling(self) -> None:
+    def _keep_spooling(self, working: threading.Lock) -> None:
         while not self._closed.is_set():
             self._many.wait(SPOOL_S)
             self._many.clear()
-            if not self._closed.is_set() and len(self.series):
-                self._quietly(self.spool)
-                if len(self._threads) == 1:
-                    self._start(self._keep_sending)
+            with working:
+                if not self._closed.is_set() and len(self.series):
+                    self._quietly(self.spool)
+                    if len(self._threads) == 1:
+                        self._start(self._keep_sending)
 
-    def _keep_sending(self) -> None:
+    def _keep_sending(self, working: threading.Lock) -> None:
         while not self._closed.is_set():
             self._some.wait(_LONGEST_PAUSE_S if not self._waiting else _SEND_S)
             self._some.clear()
-            if not self._closed.is_set():
-                self._quietly(self.send)
-                self._closed.wait(_SEND_S)
+            with working:
+                if not self._closed.is_set():
+                    self._quietly(self.send)
+            self._closed.wait(_SEND_S)
 
     def _quietly(self, work: Callable[[], object]) -> None:
         try:
@@ -253,9 +256,11 @@ class PointSender:
         self._many.set()
         self._some.set()
         until = time.monotonic() + _LEAVE_S
-        for thread in self._threads:
+        for working in self._threads:
             # One that waits for a store that does not answer is left to itself: what it sends is known by its number.
-            thread.join(max(0.0, until - time.monotonic()))
+            # One that only waits ends by itself: a run need not stay for its farewell.
+            if working.acquire(timeout=max(0.0, until - time.monotonic())):
+                working.release()
 
     def _take(self) -> None:
         points = self.series.take()

@@ -51,8 +51,7 @@ def compact(store: ObjectStore, stored: StoredTable, *, smaller_than: int = _SMA
         if len(run) == 1:
             fragments += run
             continue
-        with store.staging() as directory:
-            fragments += write_fragments(store, row_groups(base_rows(store, run, plain), plain), plain, directory)
+        fragments += write_fragments(store, row_groups(base_rows(store, run, plain), plain), plain)
     return replace(stored, fragments=tuple(fragments), size_bytes=sum(one.size_bytes for one in fragments))
 
 

@@ -5,7 +5,7 @@ each column by what its values are like. Knows no table and no digest.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from .errors import NotStorable
 from .filesystem import ObjectStore
-from .fragments import describe_fragment
+from .fragments import describe_fragment, fragment_of
 from .stored import Fragment
 
 ROW_GROUP_ROWS = 131_072
@@ -27,28 +27,40 @@ _LOT_GROUPS = 4
 _LOT_BYTES = 64 * 1024 * 1024
 _LOTS = 16
 _LANES = 2
+_SMALL_BYTES = 1024 * 1024
 _SAMPLE_ROWS = 16_384
 _REPEATING = 0.6
 """A column repeats when at most this share of the sampled values is distinct."""
 
 
-def write_fragments(
-    store: ObjectStore, groups: Iterable[pa.Table], schema: pa.Schema, directory: Path
-) -> list[Fragment]:
+def is_small(*groups: pa.Table) -> bool:
+    """Return whether handing row groups to another thread, or a file, takes longer than encoding or digesting them."""
+    return sum(int(group.nbytes) for group in groups) < _SMALL_BYTES
+
+
+def write_fragments(store: ObjectStore, groups: Iterable[pa.Table], schema: pa.Schema) -> list[Fragment]:
     """Write each table as a row group; return the fragments in the order of their rows.
 
-    The first 16 fragments have up to 4 row groups or 64 MiB in memory, and two of them are encoded and uploaded at
-    once. A longer table goes on in fragments of 256 MiB of Parquet, one after the other.
+    What is less than 1 MiB is encoded in memory. Otherwise the first 16 fragments have up to 4 row groups or 64 MiB in
+    memory, and two of them are encoded and uploaded at once. A longer table goes on in fragments of 256 MiB of Parquet,
+    one after the other.
 
     Raises:
         NotStorable: Parquet refuses a value.
         ArtifactError: the object store cannot be written.
     """
     source = iter(groups)
+    lots = _lots(source)
     written: list[Fragment] = []
+    first = next(lots, None)
+    if first is not None and is_small(*first):
+        written.append(_write_in_memory(store, first, schema))
+        first = next(lots, None)
+    if first is None:
+        return written
     under_way: deque[Future[list[Fragment]]] = deque()
-    with ThreadPoolExecutor(_LANES) as lanes:
-        for number, lot in enumerate(_lots(source)):
+    with store.staging() as directory, ThreadPoolExecutor(_LANES) as lanes:
+        for number, lot in enumerate(chain([first], lots)):
             if len(under_way) == _LANES:
                 written += under_way.popleft().result()
             if number < _LOTS:
@@ -97,6 +109,17 @@ def _lots(groups: Iterator[pa.Table]) -> Iterator[list[pa.Table]]:
         yield lot
 
 
+def _write_in_memory(store: ObjectStore, groups: Sequence[pa.Table], schema: pa.Schema) -> Fragment:
+    sink = pa.BufferOutputStream()
+    with _writing(store), _open_writer(sink, schema, groups[0]) as writer:
+        for table in groups:
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    content: bytes = sink.getvalue().to_pybytes()
+    fragment = fragment_of(content, rows=sum(table.num_rows for table in groups))
+    store.put_bytes(content, fragment.name)
+    return fragment
+
+
 def _write(store: ObjectStore, groups: Iterable[pa.Table], schema: pa.Schema, path: Path) -> list[Fragment]:
     written: list[Fragment] = []
     writer: pq.ParquetWriter | None = None
@@ -131,14 +154,14 @@ def _writing(store: ObjectStore) -> Iterator[None]:
             raise NotStorable(f"Parquet cannot hold the table: {error}") from None
 
 
-def _open_writer(path: Path, schema: pa.Schema, first: pa.Table) -> pq.ParquetWriter:
+def _open_writer(target: Path | pa.NativeFile, schema: pa.Schema, first: pa.Table) -> pq.ParquetWriter:
     sample = first.slice(0, _SAMPLE_ROWS)
     repeating = [name for name in schema.names if _repeats(sample.column(name))]
     # Parquet calls the field b of a struct a as it calls a column a.b: what fits one may not fit the other.
     alone = [field for field in schema if "." not in field.name and field.name not in repeating]
     encodings = {field.name: _encoding(field.type) for field in alone}
     return pq.ParquetWriter(
-        path,
+        target,
         schema,
         # What is encoded well gains little by zstd, which takes most of the time.
         compression={field.name: "snappy" if _is_number(field.type) else "zstd" for field in schema} or "zstd",

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -141,26 +141,15 @@ class ObjectStore:
             AccessRefused: the store does not take the credentials.
             ArtifactError: the store cannot be written, or holds another number of bytes afterwards.
         """
-        path = self.path_of(name)
-        expected = os.stat(local_path).st_size
-        faults.reach("put.begin")
-        with self.translated("write", name):
-            if name.startswith(OBJECTS) and self.driver.holds(path, expected):
-                return
-            self.driver.put(local_path, path, sha256=_sha256_in(name), consume=consume)
-        faults.reach("put.uploaded")
-        stored = self.size_bytes(name)
-        if stored != expected:
-            raise ArtifactError(f"{self.url_of(name)} has {stored:,} bytes after {expected:,} were written: try again")
-        faults.reach("put.verified")
+        path, sha256 = self.path_of(name), _sha256_in(name)
+        self._put(
+            name, os.stat(local_path).st_size, lambda: self.driver.put(local_path, path, sha256=sha256, consume=consume)
+        )
 
     def put_bytes(self, content: bytes, name: str) -> None:
-        """Store bytes, all or nothing; errors as `put_file`."""
-        with self.staging() as directory:
-            local_path = directory / "content"
-            with self.translated("write", name):
-                local_path.write_bytes(content)
-            self.put_file(local_path, name, consume=True)
+        """Store a few bytes, all or nothing; errors as `put_file`."""
+        path, sha256 = self.path_of(name), _sha256_in(name)
+        self._put(name, len(content), lambda: self.driver.put_bytes(content, path, sha256=sha256))
 
     def open(self, name: str, *, size_bytes: int | None = None) -> BinaryIO:
         """Open an object for reading, seekable; with `size_bytes` nobody asks for its size. Checks no checksum.
@@ -278,6 +267,19 @@ class ObjectStore:
         return ObjectCorrupt(
             f"{self.url_of(name)} is damaged: {fact}. Restore the object from a copy, or run again what wrote it"
         )
+
+    def _put(self, name: str, expected: int, put: Callable[[], None]) -> None:
+        """Have an object put in its place unless it is there, and look how many bytes are there then."""
+        faults.reach("put.begin")
+        with self.translated("write", name):
+            if name.startswith(OBJECTS) and self.driver.holds(self.path_of(name), expected):
+                return
+            put()
+        faults.reach("put.uploaded")
+        stored = self.size_bytes(name)
+        if stored != expected:
+            raise ArtifactError(f"{self.url_of(name)} has {stored:,} bytes after {expected:,} were written: try again")
+        faults.reach("put.verified")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

@@ -54,6 +54,20 @@ def describe_fragment(path: Path, *, rows: int, name: str | None = None) -> Frag
     )
 
 
+def fragment_of(content: bytes, *, rows: int) -> Fragment:
+    """Return the record of a Parquet file in memory, under the name of its sha256."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    footer_bytes = int.from_bytes(content[-_FOOTER_END_BYTES : 4 - _FOOTER_END_BYTES], "little") + _FOOTER_END_BYTES
+    return Fragment(
+        name=object_name(sha256, ".parquet"),
+        sha256=sha256,
+        size_bytes=len(content),
+        rows=rows,
+        footer_bytes=footer_bytes,
+        footer_sha256=hashlib.sha256(content[-footer_bytes:]).hexdigest(),
+    )
+
+
 def read_whole(store: ObjectStore, fragments: Sequence[Fragment]) -> list[pa.Table]:
     """Return all rows of each fragment, every byte checked; several are read at once.
 

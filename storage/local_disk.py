@@ -34,6 +34,20 @@ def put(source: Path, target: Path, *, beside: Path, consume: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def put_bytes(content: bytes, target: Path, *, beside: Path) -> None:
+    """Put a file of these bytes in its place in one step; otherwise as `put`."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside.mkdir(exist_ok=True)
+    temporary = beside / str(new_id())
+    try:
+        temporary.write_bytes(content)
+        faults.reach("put.staged")
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def clear(folder: Path, before: datetime) -> int:
     """Remove what in a folder was not changed since a moment, with all that is in it; return how many."""
     removed = 0

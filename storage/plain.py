@@ -62,6 +62,8 @@ def _plain_array(array: pa.Array, plain_type: pa.DataType) -> pa.Array:
 
 
 def _plain(kind: pa.DataType, column: str) -> pa.DataType:
+    if kind in _PLAIN:
+        return kind
     types = pa.types
     replaced: list[tuple[Callable[[pa.DataType], bool], Callable[[], pa.DataType]]] = [
         (types.is_dictionary, lambda: _plain(kind.value_type, column)),
@@ -128,6 +130,12 @@ def _is_foreign(kind: pa.DataType) -> bool:
     return isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow.")
 
 
+_PLAIN = frozenset(
+    [pa.bool_(), pa.date32(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.binary()]
+    + [kind() for kind in (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64)]
+    + [pa.timestamp(unit, zone) for unit in ("ms", "us", "ns") for zone in (None, "UTC")]
+)
+"""The types of most columns, which are as they are: nothing of them need be asked."""
 _REFUSED: list[tuple[Callable[[pa.DataType], bool], str]] = [
     (pa.types.is_union, "a union has no Parquet type; give each kind of value a column of its own"),
     (

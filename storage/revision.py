@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from .data_dates import DataDates
 from .digest import BLOCK_ROWS, LogicalDigest, TableDigest
-from .encoding import row_groups, write_fragments
+from .encoding import is_small, row_groups, write_fragments
 from .errors import InvalidInput
 from .filesystem import ObjectStore
 from .fragments import open_dataset, reading, stream_rows
@@ -56,9 +56,9 @@ class Revision:
         self._catch_up()
         list(self._taken(until))
         self._digested = self._passed
-        with self._store.staging() as directory, ThreadPoolExecutor(1) as executor:
+        with ThreadPoolExecutor(1) as executor:
             digested = self._digesting(row_groups(batches, self._plain), executor)
-            self.fragments += write_fragments(self._store, digested, self._plain, directory)
+            self.fragments += write_fragments(self._store, digested, self._plain)
 
     def result(self) -> LogicalDigest:
         """Return the digest of all rows; what is left of the base must have been kept."""
@@ -75,7 +75,10 @@ class Revision:
         # sha256 and the Parquet encoder leave Python's lock: one core hashes a row group while another encodes it.
         hashing: deque[Future[None]] = deque()
         for group in groups:
-            hashing.append(executor.submit(self._digest.update_plain, group))
+            if is_small(group) and not hashing:
+                self._digest.update_plain(group)
+            else:
+                hashing.append(executor.submit(self._digest.update_plain, group))
             yield group
             if len(hashing) > _GROUPS_AHEAD:
                 hashing.popleft().result()

@@ -60,17 +60,12 @@ def put(filesystem: Any, local_path: Path, path: str, *, sha256: str | None, pat
 
     With `sha256` (hexadecimal) the store itself compares it, if it and the client use checksums at all.
     """
-    bucket, key, _ = filesystem.split_path(path)
-    at = {"Bucket": bucket, "Key": key}
     size_bytes = local_path.stat().st_size
     if size_bytes <= PART_BYTES:
-        checksum = {}
-        # Not every server knows this header: whoever told the client to leave checksums out meant this one too.
-        if sha256 is not None and _uses_checksums(filesystem):
-            checksum["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
-        content = local_path.read_bytes()
-        patience.call(lambda: filesystem.call_s3("put_object", Body=content, **at, **checksum))
+        put_bytes(filesystem, local_path.read_bytes(), path, sha256=sha256, patience=patience)
         return
+    bucket, key, _ = filesystem.split_path(path)
+    at = {"Bucket": bucket, "Key": key}
     created = patience.call(lambda: filesystem.call_s3("create_multipart_upload", **at))
     upload = {**at, "UploadId": created["UploadId"]}
     try:
@@ -82,6 +77,16 @@ def put(filesystem: Any, local_path: Path, path: str, *, sha256: str | None, pat
         with suppress(Exception):  # what failed first says more; garbage collection aborts what is left
             abort(filesystem, bucket, Upload(key, created["UploadId"], None), Patience(_ABORT_S))
         raise
+
+
+def put_bytes(filesystem: Any, content: bytes, path: str, *, sha256: str | None, patience: Patience) -> None:
+    """Make an object of some bytes, in one request; `sha256` as in `put`."""
+    bucket, key, _ = filesystem.split_path(path)
+    checksum = {}
+    # Not every server knows this header: whoever told the client to leave checksums out meant this one too.
+    if sha256 is not None and _uses_checksums(filesystem):
+        checksum["ChecksumSHA256"] = base64.b64encode(bytes.fromhex(sha256)).decode()
+    patience.call(lambda: filesystem.call_s3("put_object", Bucket=bucket, Key=key, Body=content, **checksum))
 
 
 def unfinished(filesystem: Any, root: str, patience: Patience) -> Iterator[Upload]:

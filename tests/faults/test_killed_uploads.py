@@ -169,11 +169,12 @@ def test_disk_that_is_full_when_the_object_is_put_in_place_leaves_nothing(tmp_pa
 
 
 def test_local_disk_that_is_full_keeps_nothing_of_a_table_for_another_store(tmp_path, monkeypatch):
-    """The fragment is staged on this machine before it is sent, wherever the store is."""
+    """A fragment that is not small is staged on this machine before it is sent, wherever the store is."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     store = ObjectStore(f"memory://{new_id()}")
     with monkeypatch.context() as patched:
+        patched.setattr("freshline.storage.encoding._SMALL_BYTES", 0)
         patched.setattr("freshline.storage.encoding.describe_fragment", full)
         with pytest.raises(OSError, match="No space left"):
             write_table(store, uploads.TABLE)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -94,7 +95,7 @@ class Attempt:
             has_history=claim.run.attempt > 1,
             clock=lambda: self.now_s,
         )
-        self.sender._threads = [_Idle()]  # type: ignore[list-item]
+        self.sender._threads = [threading.Lock()]  # that of one that never works: these tests do without
 
     def log(self, *values: float, name: str = "loss") -> None:
         for value in values:
@@ -130,13 +131,6 @@ class Attempt:
         """What is left of a process that was killed: its locks are gone, its memory too."""
         if self.sender._spool is not None:
             os.close(self.sender._spool._descriptor)
-
-
-class _Idle:
-    """Stands for the threads, which these tests do without."""
-
-    def join(self, timeout: float | None = None) -> None:
-        pass
 
 
 @pytest.fixture
@@ -567,10 +561,6 @@ import pyarrow  # as a flow has it, for its tables
 from pathlib import Path
 from uuid import UUID
 from freshline.flows.sending import PointSender
-from freshline.runs import composition
-from freshline.runs.background import Background
-from freshline.runs.care.deletion import Deletions
-from freshline.runs.composition import Freshline
 from freshline.runs.points.spool import Spools
 
 class Away:
@@ -594,6 +584,7 @@ while True:
         said = next(at for at in map(float, child.stdout) if at > first + 4)
         child.kill()
         said = [said, *map(float, child.stdout)][-1]
+        child.wait()  # its output closes before its file does
     assert attempt.send_left_behind() == 1
     times = attempt.series("at")
     assert attempt.reader.series(attempt.run.id)["step"].to_pylist() == list(range(len(times)))

@@ -68,6 +68,7 @@ def _fragment(size_bytes: int) -> Fragment:
 def test_compaction_of_fragments_larger_than_one_writes_several(store, monkeypatch):
     monkeypatch.setattr("freshline.storage.encoding._FRAGMENT_BYTES", 100)
     monkeypatch.setattr("freshline.storage.encoding.ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr("freshline.storage.encoding._SMALL_BYTES", 0)
     stored = appended(store, [0], [[1], [2], [3], [4]])
     assert len(compact(store, stored).fragments) > 1
     assert compact(store, stored).digest == stored.digest
