@@ -59,7 +59,9 @@ _SQLITE = {
     Begin.WRITE_IN_PASSING: "BEGIN IMMEDIATE",
 }
 _CLOCK = "clock_timestamp()"
-_PLAN_ONCE = "set_config('plan_cache_mode', 'force_generic_plan', true)"
+# A plan is kept for as long as the connection. One that was made when a table had a few pages would read all of it ever
+# after: as if everything were on a slow disk, Postgres takes a look into an index for dearer than six pages in a row.
+_PLAN_ONCE = "set_config('plan_cache_mode', 'force_generic_plan', true), set_config('random_page_cost', '1.1', true)"
 _IN_PASSING = "set_config('synchronous_commit', 'off', true)"
 # The clock first: it is the column that is read.
 _TO_READ = Prepared("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
