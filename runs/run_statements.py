@@ -24,6 +24,12 @@ ROW = row_type(column.name for column in RUN.c)
 BRIEF = tuple(column.name for column in RUN.c if not isinstance(column.type, sa.JSON))
 """The columns of a run's row that are quick to read."""
 WHOLE: tuple[str, ...] = tuple(ROW._fields)
+HELD = (
+    *("id", "deployment_id", "type", "kind", "trigger", "retry_of", "replay_of", "status", "stop_reason"),
+    *("data_as_of", "attempt", "fence", "declaration_digest", "cancel_requested_at", "pause_requested_at"),
+    *("lease_until", "started_at", "ended_at", "last_seq"),
+)
+"""What whoever holds a run needs of its row: each column more costs the server about as much as it costs the reader."""
 LOGGED_AT_ONCE = 4
 """More events than these are inserted by a statement of their own: each number of them is a statement to prepare."""
 
@@ -32,7 +38,7 @@ RUN_BY_ID = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("r
 LOCK_RUN = Statement(lambda _: sa.select(RUN).where(RUN.c.id == sa.bindparam("run_id")).with_for_update())
 LOCK_BRIEFLY = Statement(
     lambda _: (
-        sa.select(*(RUN.c[name] for name in BRIEF))
+        sa.select(*(RUN.c[name] for name in HELD))
         .where(RUN.c.id == sa.bindparam("run_id"))
         .with_for_update(key_share=True)
     )
@@ -50,10 +56,14 @@ NEWEST_OF_FLOW_RUN = Statement(
         .limit(sa.literal_column("1"))
     )
 )
+_IS_OF_FLOW_RUN = RUN.c.flow_run_id == sa.bindparam("flow_run_id")
 LOCK_OF_FLOW_RUN = Statement(
+    lambda _: sa.select(RUN).where(_IS_OF_FLOW_RUN).order_by(RUN.c.generation).with_for_update()
+)
+LOCK_OF_START = Statement(
     lambda _: (
         sa.select(RUN)
-        .where(RUN.c.flow_run_id == sa.bindparam("flow_run_id"))
+        .where(sa.or_(RUN.c.id == sa.bindparam("run_id"), _IS_OF_FLOW_RUN))
         .order_by(RUN.c.generation)
         .with_for_update()
     )

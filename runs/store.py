@@ -126,10 +126,10 @@ def ask_runs_of_start(
 
     The answer is waited for when the function is called that this returns.
     """
-    # Each by its own index. The one of the label came first; those after it are of later generations.
-    asked = [statements.LOCK_RUN.ask(connection, run_id=labelled)] if labelled is not None else []
-    asked.append(statements.LOCK_OF_FLOW_RUN.ask(connection, flow_run_id=flow_run_id))
-    return lambda: list({row.id: row for answer in asked for row in answer.rows()}.values())
+    # The one of the label came first; those after it are of later generations.
+    if labelled is None:
+        return statements.LOCK_OF_FLOW_RUN.ask(connection, flow_run_id=flow_run_id).rows
+    return statements.LOCK_OF_START.ask(connection, flow_run_id=flow_run_id, run_id=labelled).rows
 
 
 def known_flow_runs(connection: Connection, flow_run_ids: Iterable[UUID]) -> set[UUID]:
@@ -228,7 +228,7 @@ def amend(
 
 
 def ask_held(connection: Connection, run_id: UUID, fence: int) -> Answer:
-    """Lock a run that this fence holds, and ask for its row, without the columns of JSON; no row: it is not held."""
+    """Lock a run that this fence holds, and ask for its row, the columns `HELD`; no row: it is not held."""
     return ask_change(connection, run_id, fence)
 
 
@@ -245,14 +245,13 @@ def ask_change(
 
     Of not more than `run_statements.LOGGED_AT_ONCE` events, `now` is as `Database.known_now` gives it.
     """
-    brief = statements.BRIEF
     return _update(
-        connection, run_id, events, values, LEASED, returned=brief, actor="worker", now=now, held_fence=fence
+        connection, run_id, events, values, LEASED, returned=statements.HELD, actor="worker", now=now, held_fence=fence
     )
 
 
 def ask_locked(connection: Connection, run_id: UUID) -> Answer:
-    """Lock a run, and ask for its row, without the columns of JSON."""
+    """Lock a run, and ask for its row, the columns `HELD`."""
     return statements.LOCK_BRIEFLY.ask(connection, run_id=run_id)
 
 
