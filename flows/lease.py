@@ -1,19 +1,17 @@
 """The lease of a running body: renewed in the background, and the place where the body is told to stop.
 
-A process of its own renews it where that is possible (`runs/lease_keeper`): code that holds the interpreter lock for
-minutes keeps its lease. Otherwise, and when that process is lost, a thread does.
+Another process renews it where that is possible (`keeping`): code that holds the interpreter lock for minutes keeps its
+lease. Otherwise, and when that process is lost, a thread does.
 """
 
 import logging
-import subprocess
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from typing import IO
 
 from ..runs.lease_terms import Beat, LeaseTerms
 from ..storage.errors import Fenced
 from ..storage.ids import show_run_id
+from .keeping import hold
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,24 +59,24 @@ class Lease:
         self._asked: Beat | None = None
         self._is_away = False
         self._pause_refused = False
-        self._keeper: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._keep, name="freshline-lease", daemon=True)
+        self._let_go: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        """Renews the lease where no other process does; otherwise it sends what waits, and is gone again."""
 
     def __enter__(self) -> "Lease":
-        # Here and not in the thread: a body that takes the interpreter lock at once would not let that one run.
-        self._keeper = _started(self._terms) if self._terms is not None else None
-        self._thread.start()
+        if self._terms is not None:
+            # Here and not in a thread: a body that takes the interpreter lock at once would not let that one run.
+            self._let_go = hold(self._terms, self._hear)
+        if self._let_go is None:
+            self._start(self._keep, self._interval_s)
         return self
 
     def __exit__(self, *_exc: object) -> None:
         self._closed.set()
-        keeper = self._keeper
-        if keeper is None:
+        if self._let_go is not None:
+            self._let_go()
+        elif self._thread is not None:
             self._thread.join()
-            return
-        # Not asked to end, which it could only notice after its imports: it holds nothing that would be lost.
-        keeper.kill()
-        # The thread, which listens to it, takes leave of it: the flow need not wait for that.
 
     def check(self) -> None:
         """Stop the body here when it must not go on.
@@ -98,15 +96,11 @@ class Lease:
             return
         raise self.stopped
 
-    def _keep(self) -> None:
-        wait_s = self._interval_s
-        if self._keeper is not None and self._keeper.stdout is not None:
-            self._listen(self._keeper.stdout)
-            _take_leave(self._keeper)
-            if self._fenced is not None or self._closed.is_set():
-                return
-            _LOGGER.warning("the process that renews the lease has ended; a thread goes on with it")
-            wait_s = 0.0  # its beat may be overdue
+    def _start(self, task: Callable[..., None], *arguments: float) -> None:
+        self._thread = threading.Thread(target=task, args=arguments, name="freshline-lease", daemon=True)
+        self._thread.start()
+
+    def _keep(self, wait_s: float) -> None:
         while self._fenced is None and not self._closed.wait(wait_s):
             wait_s = self._interval_s
             try:
@@ -117,14 +111,19 @@ class Lease:
                 self._take(Beat.AWAY, f"{type(error).__name__}: {error}")
             self._send_now()
 
-    def _listen(self, lines: IO[bytes]) -> None:
-        for line in lines:
-            word, _, reason = line.decode(errors="replace").strip().partition(" ")
-            with suppress(ValueError):  # half a line, of one that was killed
-                self._take(Beat(word), reason)
-            if self._fenced is not None:
-                return
-            self._send_now()
+    def _hear(self, beat: Beat, reason: str) -> None:
+        """Take in what the other process says; nothing is waited for, since it speaks of other leases too."""
+        if self._closed.is_set() or self._fenced is not None:
+            return
+        if beat == Beat.LOST:
+            _LOGGER.warning("no other process renews the lease any more (%s); a thread does", reason)
+            if self._let_go is not None:
+                self._let_go()
+            self._start(self._keep, 0.0)  # its beat may be overdue
+            return
+        self._take(beat, reason)
+        if self._thread is None or not self._thread.is_alive():
+            self._start(self._send_now)
 
     def _take(self, beat: Beat, reason: str = "") -> None:
         """Note what a beat has given; an outage is logged at its beginning and at its end."""
@@ -154,7 +153,9 @@ class Lease:
             _LOGGER.warning("a pause was asked for, but Prefect cannot suspend this flow run; the run carries on")
 
     def _send_now(self) -> None:
-        if self._is_away or self._closed.is_set():  # closed: the run has ended, with all that was to be sent
+        if (
+            self._fenced is not None or self._is_away or self._closed.is_set()
+        ):  # closed: the run has ended, with all that was to be sent
             return
         try:
             self._send()
@@ -162,32 +163,3 @@ class Lease:
             self._fenced = fenced
         except Exception:
             _LOGGER.warning("what waits to be sent could not be sent; the run carries on", exc_info=True)
-
-
-def _take_leave(keeper: "subprocess.Popen[bytes]") -> None:
-    """Wait until the keeper has ended, and close what led to it."""
-    keeper.kill()  # one that said "fenced" ends by itself, one whose output broke may not
-    keeper.wait()
-    for pipe in (keeper.stdin, keeper.stdout):
-        if pipe is not None:
-            with suppress(OSError):  # what it had not read
-                pipe.close()
-
-
-def _started(terms: LeaseTerms) -> subprocess.Popen[bytes] | None:
-    """Start the process that renews the lease, without waiting for it; None when that cannot be."""
-    try:
-        keeper = subprocess.Popen(
-            terms.command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError as error:
-        _LOGGER.warning("no process can be started to renew the lease (%s); a thread does", error)
-        return None
-    assert keeper.stdin is not None, "it was asked for"
-    with suppress(OSError):  # it has ended already: the thread finds that out
-        keeper.stdin.write(terms.as_line())
-        keeper.stdin.flush()
-    return keeper

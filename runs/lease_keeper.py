@@ -1,12 +1,18 @@
-"""Renews the lease of one run, in a process of its own: a body that keeps the interpreter busy cannot starve it.
+"""Renews the leases of one process, in another one: a body that keeps the interpreter busy cannot starve it.
 
-Started by its path, as `python -I -S lease_keeper.py INTERVAL_S PARENT`, with its terms as one line of JSON on stdin (a
-password must not stand in the list of processes). Writes one line to stdout for each try: a word below, and for
-`away` the reason. Ends when stdin ends, because whoever started it has ended then, however it ended; and when it is
-fenced.
+Started by its path, as `python -I -S lease_keeper.py PARENT`, and told by lines on stdin what to do (a password must
+not stand in the list of processes):
 
-Owns the one statement that renews, by the database's clock. Imports nothing of Freshline, and at its start next to
-nothing at all: most runs end before the first renewal, and need the processor for themselves.
+    = SURROUNDINGS               JSON: where drivers are, and the environment that they look at; the last line counts
+    + NUMBER INTERVAL_S TERMS    renew a lease; its terms are JSON
+    - NUMBER                     renew it no more
+
+Writes one line to stdout for each try: the lease's number, a word below, and the reason where there is one. Each lease
+has a thread and a connection of its own, so that a database which hangs keeps no other lease waiting. Ends when stdin
+ends, because whoever started it has ended then, however it ended.
+
+Owns the one statement that renews, by the database's clock. Imports nothing of Freshline, and before the first renewal
+next to nothing at all: most runs end before it, and need the processor for themselves.
 """
 
 from __future__ import annotations
@@ -14,12 +20,14 @@ from __future__ import annotations
 import _thread
 import os
 import sys
-import time
 
 TYPE_CHECKING = False  # importing `typing` would double the time of the start
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Mapping
     from typing import Any
+else:
+    import _signal  # `signal` imports `enum`, which takes as long as all the rest
 
 OK = "ok"
 """Renewed."""
@@ -31,6 +39,8 @@ FENCED = "fenced"
 """Somebody else holds the run, or it has ended."""
 AWAY = "away"
 """The database, or the server before it, could not be reached; it is tried again soon."""
+LOST = "lost"
+"""This process cannot renew the lease, now or later, and goes on with the others."""
 
 _GUARD = "status IN ('cancelling', 'running') RETURNING cancel_requested_at, pause_requested_at"
 _SQLITE = f"""
@@ -42,7 +52,12 @@ _POSTGRES = f"""
     FROM (SELECT clock_timestamp() AS now) AS clock
     WHERE id = %(run_id)s::uuid AND fence = %(fence)s AND {_GUARD}
 """
+ENVIRONMENT = ("PG", "SSL_CERT_")
+"""How the names of the variables begin that libpq and OpenSSL look at when they connect."""
+
 _FIRST_PAUSE_S = 0.5
+_LONGEST_LINE = 500
+"""Bytes: what is not longer is written into a pipe whole or not at all, on every system."""
 
 
 class SqliteStore:
@@ -170,7 +185,7 @@ def beat_once(store: Store) -> tuple[str, str]:
         found = store.renew()
     except store.error as error:
         store.close()
-        return AWAY, f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return AWAY, _in_short(error)
     if not found:
         return FENCED, ""
     cancel_requested_at, pause_requested_at = found[0]
@@ -179,31 +194,120 @@ def beat_once(store: Store) -> tuple[str, str]:
     return (OK if pause_requested_at is None else PAUSE), ""
 
 
+class Renewal:
+    """One lease, and the thread that renews it until it is let go, or somebody else holds the run."""
+
+    def __init__(self, number: bytes, interval_s: float, terms: bytes, keeper: Keeper) -> None:
+        self._number = number
+        self._interval_s = interval_s
+        self._terms = terms
+        self._keeper = keeper
+        self._held = _thread.allocate_lock()
+        self._held.acquire()
+        _thread.start_new_thread(self._keep, ())
+
+    def end(self) -> None:
+        """Let the lease go, without waiting for a renewal that is under way."""
+        self._held.release()
+
+    def _keep(self) -> None:
+        try:
+            self._renew()
+        except Exception as error:  # such as a driver that cannot be imported
+            while not self._say(LOST, _in_short(error)) and not self._has_ended_within(self._interval_s):
+                pass
+
+    def _renew(self) -> None:
+        store: Store | None = None
+        pause_s, failures = self._interval_s, 0
+        while not self._has_ended_within(pause_s):
+            pause_s = self._interval_s
+            if not self._keeper.parent_runs():
+                continue
+            if store is None:
+                store = self._keeper.store_of(self._terms)
+            beat, reason = beat_once(store)
+            failures = failures + 1 if beat == AWAY else 0
+            if failures:
+                pause_s = min(self._interval_s, _FIRST_PAUSE_S * 2 ** min(failures, 16))
+            if self._say(beat, reason) and beat == FENCED:
+                break
+        if store is not None:
+            store.close()
+
+    def _has_ended_within(self, seconds: float) -> bool:
+        return self._held.acquire(timeout=seconds)
+
+    def _say(self, beat: str, reason: str) -> bool:
+        """Return whether the line is on its way: a parent that reads nothing for days must not stop the beats."""
+        line = f"{self._number.decode()} {beat} {reason}".rstrip().encode("utf-8", "replace")
+        try:
+            os.write(1, line[:_LONGEST_LINE] + b"\n")
+        except BlockingIOError:
+            return False  # the next beat says it again
+        except OSError:
+            os._exit(0)  # nobody reads any more
+        return True
+
+
+class Keeper:
+    """The leases of the process that started this one."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+        self._surroundings = b"{}"
+        self._renewals: dict[bytes, Renewal] = {}
+
+    def obey(self, line: bytes) -> None:
+        """Do what one line of stdin says."""
+        sign, _, rest = line.partition(b" ")
+        if sign == b"=":
+            self._surroundings = rest
+        elif sign == b"+":
+            number, interval_s, terms = rest.split(b" ", 2)
+            self._renewals[number] = Renewal(number, float(interval_s), terms, self)
+        else:
+            self._renewals.pop(rest).end()
+
+    def parent_runs(self) -> bool:
+        """Return False while the parent is stopped by a signal; when it has ended, end too.
+
+        stdin alone does not tell: processes that the parent has forked may hold it open.
+        """
+        if os.name == "posix" and os.getppid() != self._parent:
+            os._exit(0)
+        return not is_stopped(self._parent)
+
+    def store_of(self, terms: bytes) -> Store:
+        """Return the store of these terms, as it would be reached from the parent."""
+        import json
+
+        around = json.loads(self._surroundings)
+        # Behind everything else: the driver is installed where only the parent looks.
+        sys.path += [path for path in around["path"] if path not in sys.path]
+        wanted = around["environment"]
+        for name in [name for name in os.environ if name.startswith(ENVIRONMENT) and name not in wanted]:
+            del os.environ[name]
+        for name, value in wanted.items():
+            if os.environ.get(name) != value:  # another thread may look at it now
+                os.environ[name] = value
+        return store_of(json.loads(terms))
+
+
 def main() -> None:
-    """Keep the lease until whoever started this has ended, or somebody else holds the run."""
-    interval_s, parent = float(sys.argv[1]), int(sys.argv[2])
-    line = _read_line()
-    _thread.start_new_thread(_end_with_stdin, ())
+    """Keep leases until whoever started this has ended."""
+    # Ctrl+C reaches every process of the terminal: the parent says how long the body goes on.
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     if hasattr(os, "set_blocking"):
-        os.set_blocking(1, False)  # a parent that reads nothing for days must not stop the beats
-    _pause(interval_s)
-    _ignore_interrupts()
-    store = _store_of_line(line)
-    pause_s, failures = 0.0, 0
-    while True:
-        _pause(pause_s)
-        pause_s = interval_s
-        if os.name == "posix" and os.getppid() != parent:
-            return  # stdin may be held open by processes that the parent had forked
-        if is_stopped(parent):
-            continue
-        beat, reason = beat_once(store)
-        failures = failures + 1 if beat == AWAY else 0
-        if failures:
-            pause_s = min(interval_s, _FIRST_PAUSE_S * 2 ** min(failures, 16))
-        _say(f"{beat} {reason}".rstrip())
-        if beat == FENCED:
-            return
+        os.set_blocking(1, False)
+    keeper = Keeper(int(sys.argv[1]))
+    unread = b""
+    while part := os.read(0, 65_536):
+        *lines, unread = (unread + part).split(b"\n")
+        for line in lines:
+            keeper.obey(line)
+    # At once, also in the middle of a statement: the database rolls back what has no COMMIT.
+    os._exit(0)
 
 
 def is_stopped(process_id: int) -> bool:
@@ -220,55 +324,8 @@ def is_stopped(process_id: int) -> bool:
     return status.rpartition(b")")[2].split()[:1] == [b"T"]
 
 
-def _pause(seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while (left_s := until - time.monotonic()) > 0:
-        try:  # noqa: SIM105 - `contextlib` is not worth its import here
-            time.sleep(left_s)
-        except KeyboardInterrupt:
-            pass  # see `_ignore_interrupts`, which comes after the first pause
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl+C, which reaches every process of the terminal, to the parent: it says how long the body goes on."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _store_of_line(line: bytes) -> Store:
-    import json
-
-    terms = json.loads(line)
-    # Behind everything else: the driver is installed where only the parent looks.
-    sys.path += [path for path in terms["path"] if path not in sys.path]
-    return store_of(terms)
-
-
-def _read_line() -> bytes:
-    line = b""
-    while not line.endswith(b"\n"):
-        part = os.read(0, 65_536)
-        if not part:
-            os._exit(0)
-        line += part
-    return line
-
-
-def _end_with_stdin() -> None:
-    while os.read(0, 1):
-        pass
-    # At once, also in the middle of a statement: the database rolls back what has no COMMIT.
-    os._exit(0)
-
-
-def _say(line: str) -> None:
-    try:
-        os.write(1, f"{line}\n".encode("utf-8", "replace"))
-    except BlockingIOError:
-        pass  # the next beat says it again
-    except OSError:
-        os._exit(0)  # nobody reads any more
+def _in_short(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A run's lease: what a beat gives, and what a process of its own needs to renew it (`lease_keeper`)."""
+"""A run's lease: what a beat gives, and what another process needs to renew it (`lease_keeper`)."""
 
 import json
 import os
@@ -27,6 +27,8 @@ class Beat(StrEnum):
     """Somebody else holds the run, or it has ended."""
     AWAY = lease_keeper.AWAY
     """The database could not be reached; it is tried again soon."""
+    LOST = lease_keeper.LOST
+    """The keeper cannot renew it, now or later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +46,28 @@ class LeaseTerms:
     interval_s: float
     """How often it is renewed."""
 
-    def command(self) -> list[str]:
-        """Return how the keeper is started, as a child of this process."""
-        return [sys.executable or "", "-I", "-S", lease_keeper.__file__, str(self.interval_s), str(os.getpid())]
+    def as_json(self) -> bytes:
+        """Return what the keeper is told of them."""
+        return json.dumps({**vars(self), "run_id": str(self.run_id)}).encode()
 
-    def as_line(self) -> bytes:
-        """Return the line of JSON that the keeper reads."""
-        terms = {
-            **vars(self),
-            "run_id": str(self.run_id),
-            "path": [str(Path(entry).absolute()) for entry in sys.path if entry],
-        }
-        return json.dumps(terms).encode() + b"\n"
+
+def keeper_command() -> list[str]:
+    """Return how the keeper is started, as a child of this process."""
+    return [sys.executable or "", "-I", "-S", lease_keeper.__file__, str(os.getpid())]
+
+
+def surroundings() -> bytes:
+    """Return what else the keeper must know to reach a database as this process would, as JSON.
+
+    It may hold a password, as the terms.
+    """
+    entries = [os.fspath(entry) for entry in sys.path if entry]
+    names = [name for name in os.environ if name.startswith(lease_keeper.ENVIRONMENT)]
+    around = {
+        "path": [entry if os.path.isabs(entry) else os.path.abspath(entry) for entry in entries],
+        "environment": {name: os.environ.get(name, "") for name in names},
+    }
+    return json.dumps(around).encode()
 
 
 def lease_terms(

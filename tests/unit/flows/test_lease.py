@@ -1,15 +1,20 @@
 """The lease: the keeper writes what a heartbeat writes, what stops a body, and who renews when all goes wrong."""
 
+import array
 import ctypes
+import fcntl
 import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,11 +25,12 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from freshline.flows import keeping
 from freshline.flows.lease import Lease, RunCancelled, RunPaused
 from freshline.runs import lease_keeper
 from freshline.runs.execution import Claim
 from freshline.runs.lease_keeper import beat_once, store_of
-from freshline.runs.lease_terms import Beat, LeaseTerms, lease_terms
+from freshline.runs.lease_terms import Beat, LeaseTerms, keeper_command, lease_terms, surroundings
 from freshline.runs.models import Run
 from freshline.runs.port import DirectPort
 from freshline.runs.service import RunExecutionService
@@ -64,7 +70,7 @@ class Held:
 
     def keeper(self, **changed: Any) -> Any:
         """The keeper's connection, in this process."""
-        return store_of(json.loads(replace(self.terms, **changed).as_line()))
+        return store_of(json.loads(replace(self.terms, **changed).as_json()))
 
     def row(self) -> Any:
         with self.database.read() as connection:
@@ -229,7 +235,7 @@ def test_terms_do_not_show_the_password():
     terms = lease_terms(database, new_id(), 1, lease_s=60, interval_s=15)
     assert terms is not None
     assert "geheim" not in repr(terms)
-    assert json.loads(terms.as_line())["connect"] == {
+    assert json.loads(terms.as_json())["connect"] == {
         "host": "nowhere.test", "port": 5433, "dbname": "x", "user": "me", "password": "geheim", "sslmode": "require",
     }  # fmt: skip
 
@@ -356,17 +362,39 @@ def own_keeper() -> psutil.Process:
     return found
 
 
+def stopped_keeper() -> psutil.Process:
+    keeper = own_keeper()
+    keeper.suspend()
+    wait_until(lambda: keeper.status() == psutil.STATUS_STOPPED)
+    return keeper
+
+
 def hold_the_interpreter(seconds: int) -> None:
     """Call a C function that does not give the interpreter lock away."""
     ctypes.PyDLL(None).sleep(seconds)
 
 
-def test_body_that_holds_the_interpreter_for_several_leases_keeps_its_lease(database):
-    held = held_run(database, lease_s=1.5, heartbeat_s=0.3)
-    with Lease(never, interval_s=0.3, terms=held.terms) as lease:
+def another(held: Held) -> Held:
+    """Another run in the same store."""
+    name = f"beta-{new_id().hex}"
+    facts = held.gateway.add_deployment(f"flow/{name}")
+    Graph(held.database, replace(declared(f"training/{name}"), prefect_deployment_id=facts.id))
+    return replace(held, claim=held.port.claim(held.gateway.begin(held.gateway.click(facts.id).id)))
+
+
+def test_body_that_holds_the_interpreter_for_several_leases_keeps_its_leases(database):
+    first = held_run(database, lease_s=1.5, heartbeat_s=0.3)
+    second = another(first)
+    keeping._shared.end()
+    with (
+        Lease(never, interval_s=0.3, terms=first.terms) as lease_of_first,
+        Lease(never, interval_s=0.3, terms=second.terms) as lease_of_second,
+    ):
         hold_the_interpreter(4)
-        assert held.was_renewed_beyond_its_first_length()
-        lease.check()
+        assert first.was_renewed_beyond_its_first_length()
+        assert second.was_renewed_beyond_its_first_length()
+        lease_of_first.check()
+        lease_of_second.check()
 
 
 def test_keeper_s_words_reach_the_body(database):
@@ -398,32 +426,202 @@ def held_file(tmp_path, sqlite_template) -> Iterator[Held]:
     database.dispose()
 
 
-def test_end_of_the_lease_waits_for_nothing_and_leaves_no_process(held_file):
+def listeners() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("freshline-lease")]
+
+
+def renewed(held: Held) -> None:
+    """Wait until the keeper has renewed the lease once more."""
+    before = held.row().heartbeat_at
+    wait_until(lambda: held.row().heartbeat_at > before)
+
+
+def test_leases_at_once_and_one_after_another_share_a_process_and_a_thread(held_file):
+    with Lease(never, interval_s=3600, terms=held_file.terms), Lease(never, interval_s=3600, terms=held_file.terms):
+        keeper, threads = own_keeper(), listeners()
     with Lease(never, interval_s=3600, terms=held_file.terms):
+        assert own_keeper() == keeper
+        assert listeners() == threads
+    assert len(threads) == 1
+
+
+def test_each_lease_hears_its_own_words_alone(held_file):
+    runs = {name: another(held_file) for name in ("cancelled", "paused", "claimed again", "left alone")}
+    execution, said = RunExecutionService(held_file.database), {}
+    with ExitStack() as exits:
+        for number, (name, run) in enumerate(runs.items()):
+            interval_s = 0.02 * (number + 1)
+            said[name] = exits.enter_context(Lease(never, interval_s=interval_s, terms=terms_every(interval_s, run)))
+        execution.cancel(runs["cancelled"].id)
+        execution.pause(runs["paused"].id)
+        runs["claimed again"].claimed_again()
+        for name, stop in (("cancelled", RunCancelled), ("paused", RunPaused), ("claimed again", Fenced)):
+            with pytest.raises(stop):
+                check_until_stopped(said[name])
+        renewed(runs["left alone"])
+        said["left alone"].check()
+
+
+def terms_every(interval_s: float, held: Held) -> LeaseTerms:
+    return replace(held.terms, interval_s=interval_s)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "http"])
+def test_database_that_hangs_keeps_no_other_lease_waiting(held_file, driver):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        port = silent.getsockname()[1]
+        connect = {"host": "127.0.0.1", "port": port}
+        if driver == "http":
+            connect = {"url": f"http://127.0.0.1:{port}/heartbeat", "token": "x"}
+        hanging = replace(terms_every(0.01, held_file), driver=driver, connect=connect)
+        heard = []
+        with (
+            Lease(never, interval_s=0.01, terms=hanging, send=lambda: heard.append(1)) as waiting,
+            Lease(never, interval_s=0.05, terms=terms_every(0.05, held_file)) as lease,
+        ):
+            asked, _ = silent.accept()
+            for _ in range(3):
+                renewed(held_file)
+            lease.check()
+            assert (heard, waiting._is_away) == ([], False)  # it waits still
+            asked.close()
+
+
+def test_what_takes_long_to_send_keeps_no_other_lease_waiting(held_file):
+    other, done, sending = another(held_file), threading.Event(), threading.Event()
+
+    def send() -> None:
+        sending.set()
+        done.wait(60)
+
+    with (
+        Lease(never, interval_s=0.02, terms=terms_every(0.02, held_file), send=send),
+        Lease(never, interval_s=0.02, terms=terms_every(0.02, other)) as lease,
+    ):
+        assert sending.wait(60)
+        RunExecutionService(other.database).cancel(other.id)
+        with pytest.raises(RunCancelled):
+            check_until_stopped(lease)
+        done.set()
+
+
+def test_lease_that_has_ended_leaves_nothing_in_the_keeper(held_file):
+    with Lease(never, interval_s=0.02, terms=terms_every(0.02, held_file)):
         keeper = own_keeper()
-        keeper.suspend()  # it would never notice that it is to end
-    wait_until(lambda: not psutil.pid_exists(keeper.pid))
+        renewed(held_file)
+        file = held_file.database.engine.url.database
+        assert file in {one.path for one in keeper.open_files()}
+    wait_until(lambda: keeper.num_threads() == 1)
+    assert file not in {one.path for one in keeper.open_files()}
+
+
+def test_begin_and_end_of_a_lease_wait_for_nothing(held_file):
+    with Lease(never, interval_s=3600, terms=held_file.terms):
+        keeper = stopped_keeper()
+        with Lease(never, interval_s=3600, terms=held_file.terms):
+            pass
+    assert keeper.status() == psutil.STATUS_STOPPED
+    keeper.resume()
+
+
+def test_keeper_that_does_not_read_keeps_no_body_waiting_and_is_given_up(held_file, caplog):
+    beats = []
+    large = replace(held_file.terms, connect={"path": "x" * 20_000})
+    with ExitStack() as exits:
+        lease = Lease(lambda: beats.append(1), interval_s=3600, terms=held_file.terms)
+        exits.enter_context(lease)
+        keeper = stopped_keeper()
+        for _ in range(4):  # more than a pipe holds
+            exits.enter_context(Lease(lambda: None, interval_s=3600, terms=large))
+        wait_until(lambda: not psutil.pid_exists(keeper.pid))
+        wait_until(lambda: beats == [1])  # at once, since it may be overdue
+        assert own_keeper().pid != keeper.pid
+    assert {record.message for record in caplog.records} >= {
+        "no other process renews the lease any more (it has ended); a thread does"
+    }
+
+
+def test_parent_that_reads_nothing_stops_no_beat_and_misses_no_end(held_file, tmp_path):
+    gone = replace(terms_every(0.01, held_file), connect={"path": str(tmp_path / "gone")})
+    ended = another(held_file)
+    ended.port.fail(ended.id, ended.fence, ValueError("x"), "", will_retry=False)
+    with subprocess.Popen(keeper_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as keeper:
+        assert keeper.stdin is not None
+        assert keeper.stdout is not None
+        size = fcntl.fcntl(keeper.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        keeper.stdin.write(b"= " + surroundings() + b"\n+ 1 0.01 " + gone.as_json() + b"\n")
+        wait_until(lambda: waiting_in(keeper.stdout) > size - 200)
+        keeper.stdin.write(b"+ 3 0.01 " + held_file.terms.as_json() + b"\n")
+        wait_until(lambda: waiting_in(keeper.stdout) > size - len("2 fenced\n"))
+        keeper.stdin.write(b"+ 2 0.01 " + ended.terms.as_json() + b"\n")
+        for _ in range(5):
+            renewed(held_file)
+        said = bytearray()
+
+        def is_told() -> bool:
+            said.extend(keeper.stdout.read(1000))
+            return b"\n2 fenced\n" in said
+
+        wait_until(is_told)
+        keeper.stdin.close()
+    whole = bytes(said).rpartition(b"\n")[0]
+    words = {tuple(line.split()[:2]) for line in whole.splitlines()}
+    assert words == {(b"1", b"away"), (b"2", b"fenced"), (b"3", b"ok")}
+
+
+def waiting_in(pipe: Any) -> int:
+    """How many bytes wait to be read."""
+    number = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, number)
+    return number[0]
+
+
+def test_keeper_leaves_ctrl_c_to_the_body(held_file):
+    with Lease(never, interval_s=0.05, terms=terms_every(0.05, held_file)) as lease:
+        renewed(held_file)
+        own_keeper().send_signal(signal.SIGINT)
+        for _ in range(2):
+            renewed(held_file)
+        lease.check()
 
 
 def test_password_is_not_in_the_list_of_processes(held_file):
     with Lease(never, interval_s=3600, terms=held_file.terms):
-        arguments = ["-I", "-S", lease_keeper.__file__, "0.1", str(os.getpid())]
-        assert own_keeper().cmdline()[1:] == arguments
+        assert own_keeper().cmdline()[1:] == ["-I", "-S", lease_keeper.__file__, str(os.getpid())]
 
 
-def test_thread_goes_on_when_the_process_is_lost(held_file, caplog):
+def test_thread_goes_on_when_the_process_is_lost_and_the_next_lease_has_another_process(held_file, caplog):
     beats = []
     with Lease(lambda: beats.append(1), interval_s=0.01, terms=held_file.terms) as lease:
-        own_keeper().kill()
+        lost = own_keeper()
+        lost.kill()
         wait_until(lambda: len(beats) > 2)
         lease.check()
+        with Lease(never, interval_s=0.05, terms=terms_every(0.05, held_file)):
+            assert own_keeper() != lost
+            renewed(held_file)
     assert [record.message for record in caplog.records] == [
-        "the process that renews the lease has ended; a thread goes on with it"
+        "no other process renews the lease any more (it has ended); a thread does"
+    ]
+
+
+def test_thread_goes_on_with_the_lease_that_the_process_cannot_renew_and_with_no_other(held_file, caplog):
+    beats = []
+    unknown = replace(terms_every(0.01, held_file), driver="unknown")
+    with (
+        Lease(lambda: beats.append(1), interval_s=0.01, terms=unknown),
+        Lease(never, interval_s=0.05, terms=terms_every(0.05, held_file)),
+    ):
+        wait_until(lambda: len(beats) > 2)
+        renewed(held_file)
+    assert [record.message for record in caplog.records] == [
+        "no other process renews the lease any more (KeyError: 'unknown'); a thread does"
     ]
 
 
 def test_thread_renews_when_no_process_can_be_started(held_file, caplog, monkeypatch):
     beats = []
+    keeping._shared.end()
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with Lease(lambda: beats.append(1), interval_s=0.01, terms=held_file.terms):
         wait_until(lambda: len(beats) > 2)
@@ -431,11 +629,62 @@ def test_thread_renews_when_no_process_can_be_started(held_file, caplog, monkeyp
     assert "no process can be started" in caplog.text
 
 
+def test_keeper_looks_for_drivers_and_for_variables_as_its_parent_does_now(held_file, monkeypatch):
+    monkeypatch.setenv("PGPASSFILE", "mine")
+    keeper = lease_keeper.Keeper(os.getpid())
+    keeper.obey(b"= " + surroundings())
+    for name, value in (("PGPASSFILE", "other"), ("PGSSLMODE", "require"), ("HOME", "/home/other")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "path", [])
+    keeper.store_of(held_file.terms.as_json())
+    assert {name: os.environ.get(name) for name in ("PGPASSFILE", "PGSSLMODE", "HOME")} == {
+        "PGPASSFILE": "mine", "PGSSLMODE": None, "HOME": "/home/other",
+    }  # fmt: skip
+    assert sys.path
+
+
+PROCESS = """
+import os
+from uuid import UUID
+import psutil
+from freshline.flows.lease import Lease
+from freshline.runs.lease_terms import LeaseTerms
+
+def keepers():
+    return [child.pid for child in psutil.Process().children() if "lease_keeper" in str(child.cmdline())]
+
+terms = LeaseTerms(
+    driver="sqlite", connect={"path": "nowhere"}, run_id=UUID(int=1), fence=1, lease_s=60.0, interval_s=3600.0
+)
+with Lease(None, interval_s=3600, terms=terms):
+    (own,) = keepers()
+    forked = os.fork()
+    if not forked:
+        assert keepers() == []
+    else:
+        _, status = os.waitpid(forked, 0)
+        assert (status, keepers()) == (0, [own])
+with Lease(None, interval_s=3600, terms=terms):
+    assert (keepers() == [own]) == bool(forked)
+    print(*keepers(), flush=True)
+"""
+
+
+def test_process_ends_with_its_keeper_and_without_a_warning_and_its_fork_has_its_own():
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", PROCESS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    keepers = [int(line) for line in done.stdout.split()]
+    assert len(set(keepers)) == 2
+    assert not any(psutil.pid_exists(keeper) for keeper in keepers)
+
+
 # The worker is stopped or killed.
 
 WORKER = """
 import os, sys, time
 from uuid import UUID
+from freshline.flows import keeping
 from freshline.flows.lease import Lease
 from freshline.runs.result import Result
 from freshline.runs.port import DirectPort
@@ -446,6 +695,10 @@ url, run_id, fence = sys.argv[1], UUID(sys.argv[2]), int(sys.argv[3])
 heartbeat_s, forks = float(sys.argv[4]), sys.argv[5] == "forks"
 port = DirectPort(Database(url), None, None, lease_s=1.0, heartbeat_s=heartbeat_s)
 with Lease(lambda: None, interval_s=heartbeat_s, terms=port.lease_terms(run_id, fence)) as lease:
+    if forks:  # as a library may that forks without Python's knowledge
+        keeper = keeping._shared._keeper
+        for pipe in (keeper._orders, keeper._words):
+            os.dup(pipe.fileno())
     forked = os.fork() if forks else None
     if forked == 0:
         time.sleep(120)
@@ -509,12 +762,6 @@ def is_gone(process: psutil.Process) -> bool:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def renewed(held: Held) -> None:
-    """Wait until the keeper has renewed the lease once more."""
-    before = held.row().heartbeat_at
-    wait_until(lambda: held.row().heartbeat_at > before)
 
 
 def test_keeper_ends_at_once_with_its_worker(held_file, tmp_path):

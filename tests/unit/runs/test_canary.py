@@ -18,6 +18,7 @@ from freshline.runs.api.app import create_app
 from freshline.runs.author_events import AuthorEvent
 from freshline.runs.cli import cli
 from freshline.runs.composition import Freshline, open_objects
+from freshline.runs.lease_terms import keeper_command
 from freshline.runs.live.sse import project_stream
 from freshline.runs.remote.client import HttpPort
 from freshline.runs.request import HIDDEN
@@ -171,7 +172,7 @@ def test_worker_without_the_database_and_its_server_say_no_secret(world, log, ca
         run_id, fence = claim.run.id, claim.run.fence
         terms = port.lease_terms(run_id, fence)
         assert found_in(terms.connect) == {"run_token"}
-        said = [port, stranger, claim, terms, *terms.command()]
+        said = [port, stranger, claim, terms, *keeper_command()]
         port.record(run_id, fence, [AuthorEvent(name="begun")])
         for refused in (
             lambda: port.heartbeat(run_id, fence + 1),
