@@ -6,7 +6,9 @@ UV := $(BIN)/uv
 # The workers share the tests as tests/sharing.py says; WORKERS=0 runs them in one process. One of three waits for
 # Prefect, and the others have two processors busy.
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# Pytest keeps the modules of the tests with their assertions rewritten, which takes as long as all else until the first
+# test: also where PYTHONDONTWRITEBYTECODE says that importing keeps nothing.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test test-all compiled check docs screenshots bench system clean install lock format
 
