@@ -1,16 +1,26 @@
-"""The fixture `stack`: a real Prefect server and worker for the whole session, with small flows deployed."""
+"""The fixture `stack`: a real Prefect server and worker for the whole session, with small flows deployed.
 
+`stack_directory` makes directories for other stacks.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from freshline.deployments.activation import without_prefect
 from freshline.deployments.catalog import load_catalog
 from freshline.deployments.client import PrefectGateway
 from freshline.deployments.deploy import deploy_catalog
@@ -116,12 +126,47 @@ class RunningStack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def prefect_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of Prefect's server, migrated by Prefect: half of what a server's start takes.
+
+    Kept with pytest's cache, for the installed version of Prefect.
+    """
+    cache = getattr(request.config, "cache", None)  # it can be switched off
+    directory = cache.mkdir("prefect") if cache is not None else tmp_path_factory.mktemp("prefect")
+    kept: Path = directory / f"{version('prefect')}.db"
+    if not kept.exists():
+        with TemporaryDirectory(dir=directory) as home:
+            made = Path(home) / "prefect.db"
+            environment = without_prefect(os.environ) | {
+                "PREFECT_HOME": home,
+                "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{made}",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            }
+            command = [sys.executable, "-P", "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+            made.replace(kept)
+    return kept
+
+
+@pytest.fixture(scope="session")
+def stack_directory(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Callable[[str], Path]:
+    """Make a directory of this name in which a stack starts with a database that is migrated already."""
+
+    def make(name: str) -> Path:
+        directory = tmp_path_factory.mktemp(name)
+        shutil.copyfile(prefect_database, directory / "prefect.db")
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, stack_directory: Callable[[str], Path]) -> Iterator[RunningStack]:
     """A real Prefect server and worker. Use `stack.local.activated()` to make this process talk to it."""
     directory = tmp_path_factory.mktemp("stack-project")
     (directory / "stack_flows.py").write_text(dedent(FLOWS))
     (directory / "prefect.yaml").write_text(CATALOGUE)
-    with LocalStack(tmp_path_factory.mktemp("stack")) as local:
+    with LocalStack(stack_directory("stack")) as local:
         gateway = PrefectGateway(local.api_url)
         with local.activated():
             _make_pool(IDLE_POOL)

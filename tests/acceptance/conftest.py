@@ -3,8 +3,9 @@
 `freshline demo` runs the same steps; it is run whole from an installed wheel.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,10 +38,11 @@ class MainJob:
 
 
 @pytest.fixture(scope="module")
-def main_job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MainJob]:
+def main_job(stack_directory: Callable[[str], Path]) -> Iterator[MainJob]:
     """Deploy the shipped catalogue and do what the tutorial says; down again when its module is done."""
-    directory = tmp_path_factory.mktemp("main-job")
-    with embedded(directory, isolated=True, reconcile_s=5.0, page_url="http://127.0.0.1:4280") as stack:
+    with embedded(
+        stack_directory("main-job"), isolated=True, reconcile_s=5.0, page_url="http://127.0.0.1:4280"
+    ) as stack:
         stack.deploy(CATALOGUE, schedules=False)
         left: dict[str, Any] = {"stack": stack}
         for block in code(read("tutorials/the-chain.md"), "python", title=""):

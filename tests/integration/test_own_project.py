@@ -129,8 +129,8 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    with embedded(tmp_path_factory.mktemp("own-project"), isolated=True, reconcile_s=2.0) as up:
+def stack(stack_directory):
+    with embedded(stack_directory("own-project"), isolated=True, reconcile_s=2.0) as up:
         yield up
 
 
