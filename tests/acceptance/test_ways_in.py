@@ -19,7 +19,7 @@ from freshline.runs.status import RunStatus
 from freshline.storage.errors import IdempotencyConflict
 from tests.acceptance.ways import WAIT_S
 from tests.acceptance.ways_project import SCHEDULE
-from tests.browser import press, submit_form
+from tests.browser import leave, press, submit_form
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -282,6 +282,8 @@ def test_retry_clicked_after_its_end_gives_a_new_run_and_leaves_the_old_one(ways
     ).first.click()
     browser_page.get_by_role("menuitem", name="Retry").click()
     browser_page.get_by_role("button", name="Retry").click()
+    ways.flow_run_when(begun.failing, lambda flow_run: not flow_run.has_ended, "the retry in Prefect")
+    leave(browser_page)
 
     second = ways.ended(ways.the_new_run("failing", known=[first]).id)
     assert outline(second) == ("PipelineRun", "manual", None, "completed", "completed", 1, 1)
