@@ -25,7 +25,9 @@ def run_machine(url: str, **options: Any) -> None:
 
 
 def test_any_history_of_runs_keeps_the_records_right(database_url):
-    run_machine(database_url, max_examples=25, stateful_step_count=30, derandomize=True)
+    # Postgres takes longer, and has the three hundred as well.
+    examples = 25 if database_url.startswith("sqlite") else 10
+    run_machine(database_url, max_examples=examples, stateful_step_count=30, derandomize=True)
 
 
 @pytest.mark.slow
