@@ -13,7 +13,7 @@ from freshline.lineage.freshness import parse_policy
 from tests.unit.lineage import clocks
 from tests.unit.lineage.clocks import DAY, FIRST, LAST, ZONES, CronFields
 
-QUICK = settings(max_examples=100, deadline=None, database=None)
+QUICK = settings(max_examples=40, deadline=None, database=None)
 LONG = settings(max_examples=3000, deadline=None, database=None)
 EXCHANGES = ("XNYS", "XLON", "CMES", "24/7", "XHKG", "XETR")
 
