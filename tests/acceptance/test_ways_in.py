@@ -320,15 +320,16 @@ def test_stale_chain_clicked_to_refresh_completes_in_a_work_pool_that_lets_one_r
     browser_page.get_by_role("option", name="refresh").click()
     submit_form(browser_page)
 
-    top = ways.ended(ways.the_new_run("link-4", known=before["link-4"]).id)
-    assert outline(top) == ("PipelineRun", "manual", None, "completed", "completed", 1, 0)
-    assert (top.parent_id, top.retry_of, top.request["on_stale"]) == (None, None, "refresh")
+    top = ways.the_new_run("link-4", known=before["link-4"])
     ends = []
     for name in links[:3]:
         run = ways.ended(ways.the_new_run(name, known=before[name]).id)
         assert outline(run) == ("PipelineRun", "cascade", None, "completed", "completed", 1, 0)
         assert run.parent_id == top.id
         ends.append(run.ended_at)
+    top = ways.ended(top.id)
+    assert outline(top) == ("PipelineRun", "manual", None, "completed", "completed", 1, 0)
+    assert (top.parent_id, top.retry_of, top.request["on_stale"]) == (None, None, "refresh")
     assert ends == sorted(ends)
     assert ends[-1] < top.started_at
     freshness = {row.key: row.freshness for row in ways.queries.status()}
