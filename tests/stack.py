@@ -143,7 +143,8 @@ def prefect_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             }
             command = [sys.executable, "-P", "-m", "prefect", "server", "database", "upgrade", "--yes"]
-            subprocess.run(command, cwd=home, env=environment, check=True, capture_output=True)
+            done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
             made.replace(kept)
     return kept
 
