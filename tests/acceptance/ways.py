@@ -41,7 +41,7 @@ from tests.acceptance.ways_project import DOOMED_POOL, IDLE_POOL, NARROW_POOL, S
 
 T = TypeVar("T")
 
-WAIT_S = 120.0
+WAIT_S = 180.0
 """How long a test waits for anything, before it fails."""
 _POLL_S = 0.1
 _FIRST_TIME_AFTER_S = 20.0
