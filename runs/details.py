@@ -234,6 +234,8 @@ def valid_detail(kind: DeploymentKind | str, facts: Detail | Mapping[str, Any]) 
         InvalidInput: a fact is unknown to this run type, has the wrong type, or is more than its column holds, or the
             facts are those of another run type.
     """
+    if not facts:
+        return {}
     schema = SCHEMA_OF[DeploymentKind(kind)]
     if isinstance(facts, Detail):
         if not isinstance(facts, schema):

@@ -12,6 +12,7 @@ Standard library only: everything else may import this.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 
 
 class RunStatus(StrEnum):
@@ -92,6 +93,7 @@ ACTIVE = frozenset(RunStatus) - TERMINAL
 """A run with such a status is under way."""
 
 
+@cache
 def sources_of(target: RunStatus) -> frozenset[RunStatus]:
     """Return the statuses from which `target` may be reached in one step."""
     return frozenset(status for status, following in TRANSITIONS.items() if target in following)

@@ -5,7 +5,10 @@ an answer may be waited for later than it was asked for: see `prepared`. On SQLi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
@@ -16,17 +19,23 @@ from .prepared import Failed, Prepared, Sent, Session
 
 Convert = Callable[[Any], Any]
 
+_uuid = lru_cache(maxsize=4096)(UUID)
+"""An id is read many times in the life that it is the id of."""
+_JSONB = psycopg.postgres.types["jsonb"].oid
+
 SESSION = "freshline_session"
 """Where a connection to Postgres keeps its `Session`."""
+DRIVER = "freshline_driver"
+"""The option of a connection that holds what runs its statements: the `Session`, or Python's own connection."""
 
 
 class _Row:
-    """One row: its columns are attributes, converted from what the driver gave when they are asked for.
+    """One row: its columns are attributes, converted from what the driver gave when they are first asked for.
 
     The row of a run has sixty columns, and whoever reads it wants six: the conversions would be most of the work.
     """
 
-    __slots__ = ("_given",)
+    __slots__ = ("__dict__", "_given")
     _fields: tuple[str, ...] = ()
     _converts: tuple[tuple[int, Convert], ...] = ()
 
@@ -72,41 +81,58 @@ def row_type(names: Iterable[str], converts: Mapping[int, Convert] | None = None
     """
     fields = tuple(names)
     made = converts or {}
-    columns = {name: _column(position, made.get(position)) for position, name in enumerate(fields)}
+    columns = {name: _column(name, position, made.get(position)) for position, name in enumerate(fields)}
     return type("Row", (_Row,), {"__slots__": (), "_fields": fields, "_converts": tuple(made.items()), **columns})
 
 
-def _column(position: int, convert: Convert | None) -> property:
+class _Converted:
+    """A column that is converted: the value is kept in the row's dictionary, where the next access finds it."""
+
+    __slots__ = ("_convert", "_name", "_position")
+
+    def __init__(self, name: str, position: int, convert: Convert) -> None:
+        self._name, self._position, self._convert = name, position, convert
+
+    def __get__(self, row: _Row, owner: type[_Row] | None = None) -> Any:
+        given = row._given[self._position]
+        value = row.__dict__[self._name] = None if given is None else self._convert(given)
+        return value
+
+
+def _column(name: str, position: int, convert: Convert | None) -> Any:
     if convert is None:
         return property(lambda row: row._given[position])
-
-    def value(row: _Row) -> Any:
-        given = row._given[position]
-        return None if given is None else convert(given)
-
-    return property(value)
+    return _Converted(name, position, convert)
 
 
 class Compiled:
     """A statement's text for one database, and the conversions of its parameters and columns."""
 
-    def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        self.text = str(compiled)
+    def __init__(self, compiled: Any, dialect: sa.Dialect, text: str, order: Sequence[str]) -> None:
+        self.text = text
         self._fixed = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-        self._binds: dict[str, Convert] = dict(compiled._bind_processors)
+        self._given = _values_of(order)
+        processors = compiled._bind_processors
+        types = {name: bind.type for bind, name in compiled.bind_names.items()}
+        self._converts = [
+            (position, _writing(types[name], dialect, processors[name]))
+            for position, name in enumerate(order)
+            if name in processors
+        ]
         self._dialect = dialect
         self._columns: Sequence[Any] = compiled._result_columns or ()
         self._row: Any = None
-        self._order: Sequence[tuple[str, Convert | None]] = ()
 
     def _bound(self, parameters: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order in which the driver wants them."""
         if self._fixed:
             parameters = {**self._fixed, **parameters}
-        return [
-            value if (value := parameters[name]) is None or convert is None else convert(value)
-            for name, convert in self._order
-        ]
+        values = [*self._given(parameters)]
+        for position, convert in self._converts:
+            value = values[position]
+            if value is not None:
+                values[position] = convert(value)
+        return values
 
     def _made(self, given: Sequence[Sequence[Any]], codes: Iterable[Any]) -> list[Any]:
         """Return the driver's rows as ours; `codes` is how the driver calls the types of the columns."""
@@ -116,18 +142,46 @@ class Compiled:
             converts = {
                 position: convert
                 for position, (column, code) in enumerate(zip(self._columns, codes, strict=True))
-                if (convert := column.type._cached_result_processor(self._dialect, code)) is not None
+                if (convert := self._reading(column.type, code)) is not None
             }
             row = self._row = row_type((column.keyname for column in self._columns), converts)
         return [row(one) for one in given]
+
+    def _reading(self, type_: Any, code: Any) -> Convert | None:
+        """Return what makes a value of this type out of the driver's, which has this code for it."""
+        convert: Convert | None = type_._cached_result_processor(self._dialect, code)
+        if convert is not None and isinstance(type_, sa.Uuid):
+            return _uuid
+        if convert is not None and isinstance(type_, sa.JSON):
+            return self._dialect._json_deserializer  # type: ignore[attr-defined,no-any-return]
+        return convert
+
+
+def _hex(id_: UUID) -> str:
+    return id_.int.to_bytes(16, "big").hex()  # a third of the work of its property
+
+
+def _writing(type_: Any, dialect: Any, processor: Convert) -> Convert:
+    """Return what does to a value that is not None what SQLAlchemy's `processor` does, as directly as possible."""
+    if isinstance(type_, sa.Uuid):
+        return _hex
+    if isinstance(type_, sa.JSON):
+        return dialect._json_serializer  # type: ignore[no-any-return]
+    return processor
+
+
+def _values_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Iterable[Any]]:
+    """Return what takes the values of these names out of a mapping."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda parameters: [parameters[name] for name in names]
 
 
 class OnSqlite(Compiled):
     """For SQLite: through Python's sqlite3."""
 
     def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        super().__init__(compiled, dialect)
-        self._order = [(name, self._binds.get(name)) for name in compiled.positiontup]
+        super().__init__(compiled, dialect, str(compiled), compiled.positiontup)
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it and return its rows."""
@@ -154,7 +208,7 @@ class OnSqlite(Compiled):
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each set of parameters."""
-        raw: Any = connection.connection.driver_connection
+        raw: Any = connection.get_execution_options()[DRIVER]
         try:
             raw.executemany(self.text, [self._bound(row) for row in rows])
         except Exception as error:
@@ -165,7 +219,7 @@ class OnSqlite(Compiled):
         return self._made(rows, (about[1] for about in cursor.description)) if rows else []
 
     def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
-        raw: Any = connection.connection.driver_connection
+        raw: Any = connection.get_execution_options()[DRIVER]
         try:
             return raw.execute(self.text, self._bound(parameters))
         except Exception as error:
@@ -176,33 +230,38 @@ class OnPostgres(Compiled):
     """For Postgres: through the connection's `Session`."""
 
     def __init__(self, compiled: Any, dialect: sa.Dialect) -> None:
-        super().__init__(compiled, dialect)
-        self._prepared = Prepared(self.text)
-        self._order = [(name, self._binds.get(name)) for name in self._prepared.parameters]
+        self._prepared = Prepared(str(compiled))
+        super().__init__(compiled, dialect, self._prepared.text, self._prepared.parameters)
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows."""
-        session: Session = connection.info[SESSION]
+        session: Session = connection.get_execution_options()[DRIVER]
         result = self._execute(session, connection, parameters)
         return self._shaped(result, session.rows(result)) if result.ntuples else []
 
     def fetch_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows as the driver gives them."""
-        session: Session = connection.info[SESSION]
+        session: Session = connection.get_execution_options()[DRIVER]
         return list(session.rows(self._execute(session, connection, parameters)))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it, wait, and return how many rows it changed."""
-        return self._execute(connection.info[SESSION], connection, parameters).command_tuples or 0
+        return self._execute(connection.get_execution_options()[DRIVER], connection, parameters).command_tuples or 0
 
     def post(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
         """Take it along; nobody waits."""
-        self._send(connection.info[SESSION], connection, parameters)
+        self._send(connection.get_execution_options()[DRIVER], connection, parameters)
 
     def ask(self, connection: Connection, parameters: Mapping[str, Any]) -> "Answer":
         """Take it along; whoever looks at the answer waits."""
-        sent = self._send(connection.info[SESSION], connection, parameters, is_asked=True)
+        sent = self._send(connection.get_execution_options()[DRIVER], connection, parameters, is_asked=True)
         return Answer(self, connection, sent)
+
+    def _reading(self, type_: Any, code: Any) -> Convert | None:
+        # The session gives it as text, whatever the statement's type says.
+        if code == _JSONB:
+            return self._dialect._json_deserializer  # type: ignore[attr-defined,no-any-return]
+        return super()._reading(type_, code)
 
     def landed(self, connection: Connection, sent: Sent) -> list[Any]:
         """Wait for what was asked, and return its rows."""
@@ -277,8 +336,8 @@ def land(connection: Connection) -> None:
     Raises:
         sqlalchemy.exc.DBAPIError: a statement of it has failed, which the error names.
     """
-    session: Session | None = connection.info.get(SESSION)
-    if session is not None:
+    session = connection.get_execution_options().get(DRIVER)
+    if isinstance(session, Session):
         try:
             session.land()
         except Exception as error:

@@ -10,30 +10,28 @@ that writes, and COMMIT with those that nobody has waited for; both travel with 
 import os
 import random
 import sqlite3
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
-from .compiled import SESSION, land, translated
+from .compiled import DRIVER, SESSION, land, translated
 from .errors import InvalidInput, StoreUnavailable
-from .prepared import Prepared, Sent, Session
+from .prepared import Prepared, Session
 
 _WAL_ATTEMPTS = 100
 _SQLITE_BUSY_MS = 30_000
 _WAIT_S = 30.0
 _OVERFLOW = 20
 """Connections beyond the size asked for: a transaction inside of another one must not wait for itself."""
-_BEGAN = "freshline_began"
 
 
 def shown_url(url: sa.URL) -> str:
@@ -80,41 +78,66 @@ class Connections:
         self._engine = engine
         self._size = size + _OVERFLOW
         self._is_sqlite = engine.dialect.name == "sqlite"
-        self._free = threading.BoundedSemaphore(self._size)
+        self._free: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._size):
+            self._free.put(None)
         self._idle: deque[Connection] = deque()
         self._process = os.getpid()
         self._inherited: list[object] = []
         self._closings = 0
 
-    @contextmanager
-    def begun(self, how: Begin) -> Iterator[Connection]:
-        """Open a transaction: committed when the block ends, undone when it raises.
+    def begun(self, how: Begin) -> "Transaction":
+        """Return a transaction that begins with its block: committed when that ends, undone when it raises.
 
         Raises:
             StoreUnavailable: the database cannot be reached, or every connection has been in use for long.
         """
-        if not self._free.acquire(timeout=_WAIT_S):
-            raise StoreUnavailable(f"all {self._size} connections to the database have been in use for {_WAIT_S:g} s")
-        closings = self._closings
-        try:
-            connection = self._begin(how)
-            try:
-                yield connection
-                _end(connection, commit=True)
-            except BaseException:
-                self._undo(connection)
-                raise
-            self._keep(connection)
-        finally:
-            self._free.release()
-            if closings != self._closings:
-                self._close_idle()
+        return Transaction(self, how)
 
     def close(self) -> None:
         """Close all connections: those in use when their transactions end."""
         self._closings += 1
         self._close_idle()
         self._engine.dispose()
+
+    def open(self, how: Begin) -> tuple[Connection, int]:
+        """Begin a transaction; return its connection, and what `settle` wants with it.
+
+        Raises:
+            StoreUnavailable: as of `begun`.
+        """
+        try:
+            self._free.get(timeout=_WAIT_S)
+        except Empty:
+            raise StoreUnavailable(
+                f"all {self._size} connections to the database have been in use for {_WAIT_S:g} s"
+            ) from None
+        closings = self._closings
+        try:
+            return self._begin(how), closings
+        except BaseException:
+            self._release(closings)
+            raise
+
+    def settle(self, connection: Connection, closings: int, *, commit: bool) -> None:
+        """Commit the transaction, or undo it, and give its connection back."""
+        try:
+            if commit:
+                try:
+                    _end(connection, commit=True)
+                except BaseException:
+                    self._undo(connection)
+                    raise
+                self._keep(connection)
+            else:
+                self._undo(connection)
+        finally:
+            self._release(closings)
+
+    def _release(self, closings: int) -> None:
+        self._free.put(None)
+        if closings != self._closings:
+            self._close_idle()
 
     def _close_idle(self) -> None:
         while True:
@@ -129,14 +152,13 @@ class Connections:
         while True:
             connection, is_new = self._take()
             try:
+                driver: Any = connection.get_execution_options()[DRIVER]
                 if self._is_sqlite:
-                    raw: Any = connection.connection.driver_connection
-                    raw.execute(_SQLITE[how])
+                    driver.execute(_SQLITE[how])
                 else:
-                    session: Session = connection.info[SESSION]
-                    connection.info[_BEGAN] = session.begin(_POSTGRES[how])
+                    driver.begin(_POSTGRES[how])
                     if how == Begin.READ:  # if the connection is dead, nobody but this loop tries another one
-                        session.land()
+                        driver.land()
             except Exception as error:
                 failure = translated(error, connection, f"BEGIN ({how})")
                 connection.close()
@@ -157,19 +179,24 @@ class Connections:
                 kept = self._idle.pop()
             except IndexError:
                 break
-            if self._is_sqlite or kept.info[SESSION].is_alive():
+            if self._is_sqlite or _session_of(kept).is_alive():
                 return kept, False
             self._discard(kept)
         while True:
             try:
-                made = self._engine.connect()
+                made = self._connect()
             except exc.OperationalError as error:
                 raise StoreUnavailable(
                     f"cannot open the database {shown_url(self._engine.url)}: {error.orig}"
                 ) from None
-            if self._is_sqlite or made.info[SESSION].is_at_rest:
+            if self._is_sqlite or _session_of(made).is_at_rest:
                 return made, True
             self._discard(made)  # whoever had it was interrupted and let it fall: the engine has kept it as it was
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect()
+        driver = connection.connection.driver_connection if self._is_sqlite else connection.info[SESSION]
+        return connection.execution_options(**{DRIVER: driver})
 
     def _undo(self, connection: Connection) -> None:
         if not connection.invalidated:
@@ -184,7 +211,7 @@ class Connections:
 
     def _keep(self, connection: Connection) -> None:
         """Keep a connection for the next transaction, unless it is lost or in the middle of something."""
-        if not connection.invalidated and (self._is_sqlite or connection.info[SESSION].is_at_rest):
+        if not connection.invalidated and (self._is_sqlite or _session_of(connection).is_at_rest):
             self._idle.append(connection)
         else:
             self._discard(connection)
@@ -194,21 +221,40 @@ class Connections:
         connection.close()
 
 
+class Transaction:
+    """A transaction that begins and ends with its block; the connection is the block's."""
+
+    __slots__ = ("_closings", "_connection", "_connections", "_how")
+
+    def __init__(self, connections: Connections, how: Begin) -> None:
+        self._connections, self._how = connections, how
+
+    def __enter__(self) -> Connection:
+        self._connection, self._closings = self._connections.open(self._how)
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._connections.settle(self._connection, self._closings, commit=kind is None)
+
+
 def began_at(connection: Connection) -> datetime:
     """Return when a transaction on Postgres began, by the server's clock: waits for its first statement."""
-    began: Sent = connection.connection.info[_BEGAN]
-    if began.result is None:
+    session = _session_of(connection)
+    if session.began.result is None:
         land(connection)
-    assert began.result is not None, "it comes first"
-    session: Session = connection.info[SESSION]
-    moment: datetime = session.rows(began.result)[0][0]
+    assert session.began.result is not None, "it comes first"
+    moment: datetime = session.rows(session.began.result)[0][0]
     return moment.astimezone(UTC)
 
 
 def has_begun(connection: Connection) -> bool:
     """Return whether a transaction on Postgres has had an answer to its first statement."""
-    began: Sent = connection.connection.info[_BEGAN]
-    return began.result is not None
+    return _session_of(connection).began.result is not None
+
+
+def _session_of(connection: Connection) -> Session:
+    session: Session = connection.get_execution_options()[DRIVER]
+    return session
 
 
 def make_engine(
@@ -274,11 +320,9 @@ def make_engine(
 
 
 def _end(connection: Connection, *, commit: bool) -> None:
-    raw: Any = connection.connection.driver_connection
-    session: Session | None = connection.info.get(SESSION)
-    ending: Any = raw if session is None else session
+    driver: Any = connection.get_execution_options()[DRIVER]
     try:
-        (ending.commit if commit else ending.rollback)()
+        (driver.commit if commit else driver.rollback)()
     except Exception as error:
         raise translated(error, connection, "COMMIT" if commit else "ROLLBACK") from error
     if connection.in_transaction():  # SQLAlchemy has run a statement, and thinks that it has begun

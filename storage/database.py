@@ -11,9 +11,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import orjson
@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from .connections import Begin, Connections, began_at, has_begun, make_engine
+from .connections import Begin, Connections, Transaction, began_at, has_begun, make_engine
 from .errors import NotStorable, StoreUnavailable
 from .statement import Statement
 
@@ -44,7 +44,9 @@ _RETRIED_SQLSTATES = {"40001", "40P01"}  # serialization_failure, deadlock_detec
 _ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
-_ALWAYS_JSON = frozenset({int, bool, type(None)})
+_ALWAYS_JSON = frozenset({str, int, bool, type(None)})
+_TEXT = frozenset({str})
+_NUL = rb"\u0000"
 
 
 class MomentNotStorable(NotStorable, exc.DontWrapMixin):
@@ -58,21 +60,22 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], Any]:
-        """Refuse naive values; SQLite keeps UTC as text without an offset."""
-        is_sqlite = dialect.name == "sqlite"
+        """Refuse naive values; both databases get text, SQLite keeps it, in UTC without an offset."""
+        kept = slice(-len("+00:00")) if dialect.name == "sqlite" else slice(None)
 
         def bind(value: datetime | None) -> Any:
             if value is None:
                 return None
+            if value.tzinfo is UTC:
+                return _text(value)[kept]
             if value.tzinfo is None:
                 raise MomentNotStorable(f"the timestamp {value.isoformat()} has no time zone")
             try:
-                value = value.astimezone(UTC)
+                return _text(value.astimezone(UTC))[kept]
             except OverflowError:
                 raise MomentNotStorable(
                     f"the timestamp {value.isoformat()} is not in the years 1 to 9999 of UTC"
                 ) from None
-            return value.replace(tzinfo=None).isoformat(" ", "microseconds") if is_sqlite else value
 
         return bind
 
@@ -87,6 +90,12 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
             return datetime.fromisoformat(f"{value}+00:00") if is_sqlite else value.astimezone(UTC)
 
         return read
+
+
+@lru_cache(maxsize=256)
+def _text(moment: datetime) -> str:
+    """Return a moment of UTC as text: what a transaction writes has all the same one."""
+    return moment.isoformat(" ", "microseconds")
 
 
 def json_type() -> sa.types.TypeEngine[Any]:
@@ -104,20 +113,23 @@ def dump_json(value: Any) -> str:
     try:
         encoded = orjson.dumps(value)
     except TypeError:  # an integer of more than 64 bits, or what is no JSON at all
+        _refuse_nul(value)
         encoded = _encoded_slowly(value)
+    if _NUL in encoded:  # or a backslash before the same letters
+        _refuse_nul(value)
     if len(encoded) > _MAX_JSON_BYTES:
         raise NotStorable(f"the JSON value has {len(encoded):,} bytes; the limit is {_MAX_JSON_BYTES:,}")
     return encoded.decode()
 
 
-def load_json(text: str | bytes) -> Any:
+def load_json(text: str | bytes | float) -> Any:
     """Return what a database has as JSON: a run has many of these, and most of them are empty."""
-    if len(text) == 2:
-        if text in ("{}", b"{}"):
-            return {}
-        if text in ("[]", b"[]"):
-            return []
-    return json.loads(text)
+    if text == "{}":
+        return {}
+    if text == "[]":
+        return []
+    # SQLite makes a number of what is one.
+    return text if isinstance(text, int | float) else json.loads(text)
 
 
 def _encoded_slowly(value: Any) -> bytes:
@@ -146,15 +158,13 @@ class Database:
         self.dialect: str = self.engine.dialect.name
         self._clock = clock
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Transaction:
         """Open a transaction that only reads, all from one snapshot.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with self._connections.begun(Begin.READ) as connection:
-            yield connection
+        return self._connections.begun(Begin.READ)
 
     def ask(self, statement: Statement, **parameters: Any) -> list[Any]:
         """Run one statement that only reads, and return its rows: on Postgres in one way to the server and back.
@@ -175,15 +185,13 @@ class Database:
             answer = statement.ask(connection, **parameters)
         return answer.rows()
 
-    @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[Connection]:
+    def transaction(self, *, durable: bool = True) -> Transaction:
         """Open a transaction that may write, once. Prefer `write`, which tries again when it must.
 
         Raises:
             StoreUnavailable: the database cannot be reached.
         """
-        with self._connections.begun(Begin.WRITE if durable else Begin.WRITE_IN_PASSING) as connection:
-            yield connection
+        return self._connections.begun(Begin.WRITE if durable else Begin.WRITE_IN_PASSING)
 
     def write(self, work: Callable[[Connection], T], *, outlasts_outage: bool = False, durable: bool = True) -> T:
         """Run `work` in one transaction, again when the database asks for it, and return its result.
@@ -255,23 +263,31 @@ def _asks_for_retry(error: exc.DBAPIError) -> bool:
 
 
 def _check_json(value: Any, *, depth: int) -> None:
-    if value is None or isinstance(value, int):
+    """Refuse what is no JSON; of text only that it is text."""
+    items: Collection[Any]
+    if isinstance(value, dict):
+        items = value.values()
+    elif isinstance(value, list | tuple):
+        items = value
+    else:
+        _check_single(value)
         return
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, float):
+    if depth == _MAX_JSON_DEPTH and value:
+        raise NotStorable(f"the JSON value is nested deeper than {_MAX_JSON_DEPTH} levels")
+    # Most of it is flat: all of its types at once.
+    if isinstance(value, dict) and not _TEXT.issuperset(map(type, value)):
+        _check_keys(value)
+    if not _ALWAYS_JSON.issuperset(map(type, items)):
+        for item in items:
+            if type(item) not in _ALWAYS_JSON:
+                _check_json(item, depth=depth + 1)
+
+
+def _check_single(value: Any) -> None:
+    if isinstance(value, float):
         if not math.isfinite(value):
             raise NotStorable(f"not JSON that can be stored: {value} is no number in JSON")
-    elif isinstance(value, (dict, list, tuple)):
-        if depth == _MAX_JSON_DEPTH and value:
-            raise NotStorable(f"the JSON value is nested deeper than {_MAX_JSON_DEPTH} levels")
-        if isinstance(value, dict):
-            _check_keys(value)
-            value = value.values()
-        for item in value:
-            if item.__class__ not in _ALWAYS_JSON:
-                _check_json(item, depth=depth + 1)
-    else:
+    elif value is not None and not isinstance(value, int | str):
         raise NotStorable(f"not JSON that can be stored: a {type(value).__name__}")
 
 
@@ -279,9 +295,15 @@ def _check_keys(value: dict[Any, Any]) -> None:
     for key in value:
         if not isinstance(key, str):
             raise NotStorable(f"JSON keys are text; {key!r} is not")
-        _check_text(key)
 
 
-def _check_text(text: str) -> None:
-    if "\0" in text:
+def _refuse_nul(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_nul(key)
+            _refuse_nul(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_nul(item)
+    elif isinstance(value, str) and "\0" in value:
         raise NotStorable("text with a NUL character cannot be stored")

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, pq, waiting
 from psycopg.adapt import PyFormat, Transformer
+from psycopg.types.string import TextLoader
 
 _PARAMETER = re.compile(r"%(?:%|\((?P<name>\w+)\)s)")
 _SUCCEEDED = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
@@ -74,7 +75,19 @@ class Sent:
 class Session:
     """One connection, what it has prepared, and what is yet to be sent. For one thread at a time."""
 
-    __slots__ = ("_adapters", "_connection", "_known", "_pending", "_pgconn", "_prepares", "_started", "flights")
+    __slots__ = (
+        "_adapters",
+        "_connection",
+        "_known",
+        "_pending",
+        "_pgconn",
+        "_prepares",
+        "_started",
+        "began",
+        "flights",
+    )
+    began: Sent
+    """The last statement with which the transaction begins."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -83,23 +96,24 @@ class Session:
         # After a rollback psycopg deallocates all that is prepared, ours too, if it has prepared anything itself.
         connection.prepare_threshold = None
         self._pgconn = connection.pgconn
-        self._adapters = Transformer.from_context(connection)
+        reading = connection.cursor()  # its adapters are its own
+        reading.adapters.register_loader("jsonb", TextLoader)  # most of it is never looked at
+        self._adapters = Transformer.from_context(reading)
         self._known: set[bytes] = set()
         self._pending: list[Sent] = []
         self._started = 0
         self.flights = 0
         """How often somebody has waited for the server."""
 
-    def begin(self, statements: Iterable[Prepared]) -> Sent:
-        """Have a transaction begin with these statements, on the way of the first one in it; return the last of them.
+    def begin(self, statements: Iterable[Prepared]) -> None:
+        """Have a transaction begin with these statements, on the way of the first one in it.
 
         A transaction in which nothing else is sent never takes place.
         """
         assert not self._pending, "the transaction before has ended"
         for statement in statements:
-            sent = self.send(statement, ())
+            self.began = self.send(statement, ())
         self._started = len(self._pending)
-        return sent
 
     def send(self, statement: Prepared, values: Sequence[Any], *, is_asked: bool = False) -> Sent:
         """Take a statement along on the next flight, after those that were sent before.

@@ -6,12 +6,12 @@ SQLAlchemy, so that both databases and the declared types stay in one place. One
 `connection.execute`.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
@@ -51,7 +51,7 @@ class Sql:
     def among(self, column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
         """Return the condition that the column's id is one of the parameter `name`, a list of ids of any length."""
         if self._is_postgres:
-            return column == sa.func.any(sa.bindparam(name, type_=postgresql.ARRAY(sa.Uuid())))
+            return column == sa.func.any(sa.bindparam(name, type_=_IdList()))
         listed = sa.func.json_each(sa.bindparam(name, type_=_IdList())).table_valued("value")
         return column.in_(sa.select(listed.c.value))
 
@@ -96,13 +96,21 @@ class Sql:
 
 
 class _IdList(sa.types.TypeDecorator[Any]):
-    """Ids as a JSON array of the text that SQLite keeps them in."""
+    """Ids as one text: an array of Postgres, and for SQLite a JSON array of the text that it keeps them in.
+
+    The drivers would go through a list element by element, which takes many times longer.
+    """
 
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: Iterable[UUID] | None, _dialect: sa.Dialect) -> str:
-        return json.dumps([one.hex for one in value or ()])
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return postgresql.ARRAY(sa.Uuid()) if dialect.name == "postgresql" else sa.Text()
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], str]:
+        if dialect.name == "postgresql":
+            return lambda ids: f"{{{','.join([one.hex for one in ids])}}}"
+        return lambda ids: orjson.dumps([one.hex for one in ids]).decode()
 
 
 class Statement:
