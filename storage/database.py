@@ -46,7 +46,7 @@ _MAX_JSON_BYTES = 256 * 1024
 _MAX_JSON_DEPTH = 32
 _ALWAYS_JSON = frozenset({str, int, bool, type(None)})
 _TEXT = frozenset({str})
-_NUL = rb"\u0000"
+_NUL = r"\u0000"
 
 
 class MomentNotStorable(NotStorable, exc.DontWrapMixin):
@@ -115,11 +115,12 @@ def dump_json(value: Any) -> str:
     except TypeError:  # an integer of more than 64 bits, or what is no JSON at all
         _refuse_nul(value)
         encoded = _encoded_slowly(value)
-    if _NUL in encoded:  # or a backslash before the same letters
-        _refuse_nul(value)
     if len(encoded) > _MAX_JSON_BYTES:
         raise NotStorable(f"the JSON value has {len(encoded):,} bytes; the limit is {_MAX_JSON_BYTES:,}")
-    return encoded.decode()
+    text = encoded.decode()
+    if _NUL in text:  # or a backslash before the same letters
+        _refuse_nul(value)
+    return text
 
 
 def load_json(text: str | bytes | float) -> Any:
