@@ -100,41 +100,18 @@ class Connections:
         self._close_idle()
         self._engine.dispose()
 
-    def open(self, how: Begin) -> tuple[Connection, int]:
-        """Begin a transaction; return its connection, and what `settle` wants with it.
-
-        Raises:
-            StoreUnavailable: as of `begun`.
-        """
+    def take_place(self) -> int:
+        """Wait until one more connection may be in use; return what `give_place_back` wants with it."""
         try:
             self._free.get(timeout=_WAIT_S)
         except Empty:
             raise StoreUnavailable(
                 f"all {self._size} connections to the database have been in use for {_WAIT_S:g} s"
             ) from None
-        closings = self._closings
-        try:
-            return self._begin(how), closings
-        except BaseException:
-            self._release(closings)
-            raise
+        return self._closings
 
-    def settle(self, connection: Connection, closings: int, *, commit: bool) -> None:
-        """Commit the transaction, or undo it, and give its connection back."""
-        try:
-            if commit:
-                try:
-                    _end(connection, commit=True)
-                except BaseException:
-                    self._undo(connection)
-                    raise
-                self._keep(connection)
-            else:
-                self._undo(connection)
-        finally:
-            self._release(closings)
-
-    def _release(self, closings: int) -> None:
+    def give_place_back(self, closings: int) -> None:
+        """Let another connection be in use."""
         self._free.put(None)
         if closings != self._closings:
             self._close_idle()
@@ -148,7 +125,8 @@ class Connections:
             connection.detach()  # else the engine's pool would keep it open, even one that it has disposed of
             connection.close()
 
-    def _begin(self, how: Begin) -> Connection:
+    def begin(self, how: Begin) -> Connection:
+        """Begin a transaction, on a connection that was kept or on a new one."""
         while True:
             connection, is_new = self._take()
             try:
@@ -198,7 +176,17 @@ class Connections:
         driver = connection.connection.driver_connection if self._is_sqlite else connection.info[SESSION]
         return connection.execution_options(**{DRIVER: driver})
 
-    def _undo(self, connection: Connection) -> None:
+    def commit(self, connection: Connection) -> None:
+        """Commit its transaction, and keep the connection for the next one."""
+        try:
+            _end(connection, commit=True)
+        except BaseException:
+            self.undo(connection)
+            raise
+        self._keep(connection)
+
+    def undo(self, connection: Connection) -> None:
+        """Undo its transaction, and keep the connection if it is fit for the next one."""
         if not connection.invalidated:
             try:
                 _end(connection, commit=False)
@@ -230,11 +218,22 @@ class Transaction:
         self._connections, self._how = connections, how
 
     def __enter__(self) -> Connection:
-        self._connection, self._closings = self._connections.open(self._how)
+        self._closings = self._connections.take_place()
+        try:
+            self._connection = self._connections.begin(self._how)
+        except BaseException:
+            self._connections.give_place_back(self._closings)
+            raise
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connections.settle(self._connection, self._closings, commit=kind is None)
+        try:
+            if kind is None:
+                self._connections.commit(self._connection)
+            else:
+                self._connections.undo(self._connection)
+        finally:
+            self._connections.give_place_back(self._closings)
 
 
 def began_at(connection: Connection) -> datetime:
