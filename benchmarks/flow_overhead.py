@@ -40,12 +40,14 @@ CONTROL = "control"
 """The plain flow, with a known delay."""
 DELAY_MS = 20.0
 
-_CATALOGUE = """
+_POOL = "local"
+_PLAIN = "overhead_flows.py:plain"
+_CATALOGUE = f"""
 deployments:
   - name: bench
     entrypoint: overhead_flows.py:tracked
-    work_pool: {name: local}
-    resource: {name: bench, kind: dataset, runs: refresh}
+    work_pool: {{name: {_POOL}}}
+    resource: {{name: bench, kind: dataset, runs: refresh}}
 """
 
 
@@ -139,7 +141,10 @@ def _flows(directory: Path, freshline: Freshline) -> tuple[Flow, Flow]:
     finally:
         gateway.close()
     with get_client(sync_client=True) as client:
-        plain_id = client.create_deployment(client.create_flow(overhead_flows.plain), name="bench")
+        # In the same work pool: Prefect looks after the pool and the queue of each flow run that has them.
+        plain_id = client.create_deployment(
+            client.create_flow(overhead_flows.plain), name="bench", work_pool_name=_POOL, entrypoint=_PLAIN
+        )
     (facts,) = deployed.values()
     return Flow(overhead_flows.plain, plain_id), Flow(overhead_flows.tracked, facts.id)
 
