@@ -253,7 +253,7 @@ class PointSender:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._many.set()
+        # The thread that spools is not woken: it ends by itself within a second, and would take the interpreter now.
         self._some.set()
         until = time.monotonic() + _LEAVE_S
         for working in self._threads:

@@ -166,14 +166,18 @@ def test_cancelled_body_is_acknowledged_and_cancelled_in_prefect(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("status", "name", "kind"),
-    [("refused", "Refused", "CANCELLED"), ("skipped", "Skipped", "COMPLETED"), ("cancelled", "Cancelled", "CANCELLED")],
+    ("status", "name", "kind", "why"),
+    [
+        ("refused", "Refused", "CANCELLED", "refresh/prices is stale"),
+        ("skipped", "Skipped", "COMPLETED", "refresh/prices is stale"),
+        ("cancelled", "Cancelled", "CANCELLED", "was cancelled"),
+    ],
 )
-def test_run_that_may_not_start_gives_prefect_a_state_that_says_why(monkeypatch, status, name, kind):
+def test_run_that_may_not_start_gives_prefect_a_state_that_says_why(monkeypatch, status, name, kind, why):
     with started(monkeypatch, Port(status=status), train) as port:
         state = train()
     assert (state.name, state.type.value) == (name, kind)
-    assert "refresh/prices is stale" in state.message
+    assert why in state.message
     assert port.calls == ["claim"]
 
 
