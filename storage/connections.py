@@ -32,6 +32,7 @@ _SQLITE_BUSY_MS = 30_000
 _WAIT_S = 30.0
 _OVERFLOW = 20
 """Connections beyond the size asked for: a transaction inside of another one must not wait for itself."""
+_PREPARING = "prepare_threshold"
 
 
 def shown_url(url: sa.URL) -> str:
@@ -296,8 +297,10 @@ def make_engine(
         )
         _prepare_sqlite(engine, synchronous=synchronous)
         return engine
+    parsed, prepares = _preparing(parsed)
     engine = sa.create_engine(
         parsed,
+        connect_args=prepares,
         json_serializer=dump_json,
         json_deserializer=load_json,
         pool_size=size,
@@ -326,6 +329,19 @@ def _end(connection: Connection, *, commit: bool) -> None:
         raise translated(error, connection, "COMMIT" if commit else "ROLLBACK") from error
     if connection.in_transaction():  # SQLAlchemy has run a statement, and thinks that it has begun
         (connection.commit if commit else connection.rollback)()
+
+
+def _preparing(url: sa.URL) -> tuple[sa.URL, dict[str, Any]]:
+    """Take `prepare_threshold` out of a URL: psycopg wants None for `none`, and text is all that a URL can hold."""
+    given = url.query.get(_PREPARING)
+    if given is None:
+        return url, {}
+    if given != "none":
+        raise InvalidInput(
+            f"FRESHLINE_DATABASE_URL: {_PREPARING}={given} cannot be used; leave it out, or write {_PREPARING}=none "
+            "when a pooler in between keeps no prepared statements"
+        )
+    return url.difference_update_query([_PREPARING]), {_PREPARING: None}
 
 
 def _prepare_sqlite(engine: Engine, *, synchronous: str) -> None:

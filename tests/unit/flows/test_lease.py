@@ -231,7 +231,7 @@ def test_terms_need_a_store_that_another_process_reaches_with_the_same_clock(hel
 
 
 def test_terms_do_not_show_the_password():
-    database = Database("postgresql+psycopg://me:geheim@nowhere.test:5433/x?sslmode=require")
+    database = Database("postgresql+psycopg://me:geheim@nowhere.test:5433/x?sslmode=require&prepare_threshold=none")
     terms = lease_terms(database, new_id(), 1, lease_s=60, interval_s=15)
     assert terms is not None
     assert "geheim" not in repr(terms)

@@ -9,6 +9,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql
 
 from freshline.storage.database import Database
+from freshline.storage.errors import InvalidInput
 from freshline.storage.prepared import Prepared
 from freshline.storage.statement import Statement
 
@@ -54,14 +55,18 @@ def test_statement_that_fails_is_an_error_of_sqlalchemys_and_the_next_transactio
 
 def test_connection_that_must_not_prepare_does_not(postgres_url):
     url = sa.make_url(f"{postgres_url}/template_freshline")
-    opened = Database(url.render_as_string(hide_password=False), pool_size=1)
-    sa.event.listen(opened.engine, "do_connect", lambda _d, _r, _a, given: given.update(prepare_threshold=None))
+    opened = Database(url.update_query_dict({"prepare_threshold": "none"}).render_as_string(hide_password=False))
     try:
         with opened.read() as connection:
             assert _ADD.scalar(connection, a=1) == 2
             assert connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0
     finally:
         opened.dispose()
+
+
+def test_preparing_that_is_no_word_is_refused_with_what_to_write():
+    with pytest.raises(InvalidInput, match=r"prepare_threshold=never cannot be used.*prepare_threshold=none"):
+        Database("postgresql://127.0.0.1/somewhere?prepare_threshold=never")
 
 
 @pytest.mark.parametrize(
