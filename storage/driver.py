@@ -99,20 +99,23 @@ class Driver:
             self.attempt(lambda: self._put_renamed(local_path, path))
 
     def put_bytes(self, content: bytes, path: str, *, sha256: str | None) -> None:
-        """Put a file of a few bytes in its place, all or nothing."""
+        """Put a file of these bytes in its place, all or nothing."""
         if self.protocol == "file":
             local_disk.put_bytes(content, Path(path), beside=self.staging)
-        elif self.is_s3:
+            return
+        if self.is_s3:
             from . import s3
 
-            s3.put_bytes(self.filesystem, content, path, sha256=sha256, patience=self.patience)
+            if len(content) <= s3.PART_BYTES:
+                s3.put_bytes(self.filesystem, content, path, sha256=sha256, patience=self.patience)
+                return
         elif self.serves_ranges:
             self.attempt(lambda: self.filesystem.pipe_file(path, content))
-        else:
-            with tempfile.TemporaryDirectory(prefix="freshline-") as directory:
-                local_path = Path(directory, "content")
-                local_path.write_bytes(content)
-                self.put(local_path, path, sha256=sha256, consume=True)
+            return
+        with tempfile.TemporaryDirectory(prefix="freshline-") as directory:
+            local_path = Path(directory, "content")
+            local_path.write_bytes(content)
+            self.put(local_path, path, sha256=sha256, consume=True)
 
     def size_bytes(self, path: str) -> int:
         """Return the size of a file; a folder is a FileNotFoundError too."""

@@ -147,7 +147,7 @@ class ObjectStore:
         )
 
     def put_bytes(self, content: bytes, name: str) -> None:
-        """Store a few bytes, all or nothing; errors as `put_file`."""
+        """Store bytes, all or nothing; errors as `put_file`."""
         path, sha256 = self.path_of(name), _sha256_in(name)
         self._put(name, len(content), lambda: self.driver.put_bytes(content, path, sha256=sha256))
 

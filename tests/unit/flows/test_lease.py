@@ -633,12 +633,12 @@ def test_keeper_looks_for_drivers_and_for_variables_as_its_parent_does_now(held_
     monkeypatch.setenv("PGPASSFILE", "mine")
     keeper = lease_keeper.Keeper(os.getpid())
     keeper.obey(b"= " + surroundings())
-    for name, value in (("PGPASSFILE", "other"), ("PGSSLMODE", "require"), ("HOME", "/home/other")):
+    for name, value in (("PGPASSFILE", "other"), ("PGSSLMODE", "require"), ("HOME", "/elsewhere")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "path", [])
     keeper.store_of(held_file.terms.as_json())
     assert {name: os.environ.get(name) for name in ("PGPASSFILE", "PGSSLMODE", "HOME")} == {
-        "PGPASSFILE": "mine", "PGSSLMODE": None, "HOME": "/home/other",
+        "PGPASSFILE": "mine", "PGSSLMODE": None, "HOME": "/elsewhere",
     }  # fmt: skip
     assert sys.path
 

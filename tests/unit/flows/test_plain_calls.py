@@ -51,12 +51,12 @@ def test_plain_call_that_is_unwound_is_failed_and_unwinds_its_caller(monkeypatch
     assert port.will_retry is False
 
 
-@pytest.mark.parametrize(("status", "error"), [("refused", UpstreamNotReady), ("cancelled", Conflict)])
-def test_plain_call_that_may_not_start_raises_and_says_why(monkeypatch, status, error):
-    with (
-        called_plainly(monkeypatch, Port(status=status)) as port,
-        pytest.raises(error, match="refresh/prices is stale"),
-    ):
+@pytest.mark.parametrize(
+    ("status", "error", "why"),
+    [("refused", UpstreamNotReady, "refresh/prices is stale"), ("cancelled", Conflict, "was cancelled")],
+)
+def test_plain_call_that_may_not_start_raises_and_says_why(monkeypatch, status, error, why):
+    with called_plainly(monkeypatch, Port(status=status)) as port, pytest.raises(error, match=why):
         train()
     assert port.calls == ["claim"]
 

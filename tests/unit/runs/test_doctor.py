@@ -213,7 +213,7 @@ def test_store_that_does_not_answer_is_asked_no_more_than_needed():
             super().__init__("memory://silent")
             self.asked = []
 
-        def put_file(self, local_path, name, *, consume=False):
+        def put_bytes(self, content, name):
             self.asked.append("put")
             raise ArtifactError("it does not answer")
 

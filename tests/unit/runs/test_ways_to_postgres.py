@@ -94,7 +94,8 @@ def rows_read(connection, table):
 @on_postgres
 @pytest.mark.parametrize("is_known", [False, True])
 def test_what_is_done_with_one_run_reads_no_other_one_however_many_wait(database, lives, is_known):
-    runs = RunExecutionService(database).submit_many([Submission(deployment=KEY)] * 30)
+    # Several pages of them: two may as well be read as a whole.
+    runs = RunExecutionService(database).submit_many([Submission(deployment=KEY)] * 90)
     with database.transaction() as connection:
         if is_known:  # to Postgres: that the tables are small enough to be read as a whole
             connection.execute(sa.text("ANALYZE run, outbox"))
@@ -105,7 +106,7 @@ def test_what_is_done_with_one_run_reads_no_other_one_however_many_wait(database
         assert rows_read(connection, "run") - before <= 4  # with those that references are checked by
         before = rows_read(connection, "outbox")
         assert len(outbox.claim(connection, now=None, limit=1).entries()) == 1
-        assert rows_read(connection, "outbox") - before <= 4 * 30  # each that is due, but not each for each
+        assert rows_read(connection, "outbox") - before <= 4 * 90  # each that is due, but not each for each
 
 
 @on_postgres
