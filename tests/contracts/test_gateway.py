@@ -179,7 +179,12 @@ class RealWorld(World):
     def client(self, method: str, path: str, body: Any = None) -> Any:
         import httpx
 
-        answer = httpx.request(method, self.gateway.api_url + path, json=body, trust_env=False)
+        def ask() -> httpx.Response:
+            return httpx.request(method, self.gateway.api_url + path, json=body, trust_env=False, timeout=60)
+
+        answer = ask()
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # its SQLite file is locked: nothing was done
+            answer = ask()
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

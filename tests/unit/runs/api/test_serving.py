@@ -58,7 +58,7 @@ def test_server_ends_its_streams_and_does_not_wait_for_them(freshline, monkeypat
 
 
 def test_server_answers_at_its_address_with_its_token(freshline):
-    with Serving(freshline) as serving, httpx.Client(base_url=f"{serving.url}/api/v1") as client:
+    with Serving(freshline) as serving, httpx.Client(base_url=f"{serving.url}/api/v1", timeout=60) as client:
         token = (freshline.settings.home / "api-token").read_text().strip()
         assert serving.page_url == f"{serving.url}/#token={token}"
         assert client.get("/session").json() == {"authenticated": False, "may_read": True}
