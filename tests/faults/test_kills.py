@@ -61,8 +61,8 @@ def test_twenty_kills_leave_exactly_one_right_record_per_trigger(request, databa
 @pytest.mark.timeout(3600)
 def test_five_hundred_kills_at_every_point_leave_exactly_one_right_record_per_trigger(request, new_store):
     killed_at = Counter()
-    # Five seeds make five hundred kills; a few more, if a point was not among them.
-    for seed in [int(_SEED)] if _SEED else range(500, 512):
+    # Five seeds make five hundred kills; more, while a point was not among them: some are rarely reached.
+    for seed in [int(_SEED)] if _SEED else range(500, 530):
         if killed_at.total() >= 500 and killed_at.keys() == POINTS:
             break
         harness, faults = play(new_store(), seed, 100)
