@@ -153,9 +153,8 @@ class Lease:
             _LOGGER.warning("a pause was asked for, but Prefect cannot suspend this flow run; the run carries on")
 
     def _send_now(self) -> None:
-        if (
-            self._fenced is not None or self._is_away or self._closed.is_set()
-        ):  # closed: the run has ended, with all that was to be sent
+        # Closed: the run has ended, with all that was to be sent.
+        if self._fenced is not None or self._is_away or self._closed.is_set():
             return
         try:
             self._send()

@@ -29,6 +29,11 @@ DRIVER = "freshline_driver"
 """The option of a connection that holds what runs its statements: the `Session`, or Python's own connection."""
 
 
+def driver_of(connection: Connection) -> Any:
+    """Return what runs the statements of a connection of `Database`."""
+    return connection.get_execution_options()[DRIVER]
+
+
 class _Row:
     """One row: its columns are attributes, converted from what the driver gave when they are first asked for.
 
@@ -208,7 +213,7 @@ class OnSqlite(Compiled):
 
     def run_many(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each set of parameters."""
-        raw: Any = connection.get_execution_options()[DRIVER]
+        raw: Any = driver_of(connection)
         try:
             raw.executemany(self.text, [self._bound(row) for row in rows])
         except Exception as error:
@@ -219,7 +224,7 @@ class OnSqlite(Compiled):
         return self._made(rows, (about[1] for about in cursor.description)) if rows else []
 
     def _execute(self, connection: Connection, parameters: Mapping[str, Any]) -> Any:
-        raw: Any = connection.get_execution_options()[DRIVER]
+        raw: Any = driver_of(connection)
         try:
             return raw.execute(self.text, self._bound(parameters))
         except Exception as error:
@@ -235,26 +240,26 @@ class OnPostgres(Compiled):
 
     def fetch(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows."""
-        session: Session = connection.get_execution_options()[DRIVER]
+        session: Session = driver_of(connection)
         result = self._execute(session, connection, parameters)
         return self._shaped(result, session.rows(result)) if result.ntuples else []
 
     def fetch_plain(self, connection: Connection, parameters: Mapping[str, Any]) -> list[Any]:
         """Run it, wait, and return its rows as the driver gives them."""
-        session: Session = connection.get_execution_options()[DRIVER]
+        session: Session = driver_of(connection)
         return list(session.rows(self._execute(session, connection, parameters)))
 
     def run(self, connection: Connection, parameters: Mapping[str, Any]) -> int:
         """Run it, wait, and return how many rows it changed."""
-        return self._execute(connection.get_execution_options()[DRIVER], connection, parameters).command_tuples or 0
+        return self._execute(driver_of(connection), connection, parameters).command_tuples or 0
 
     def post(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
         """Take it along; nobody waits."""
-        self._send(connection.get_execution_options()[DRIVER], connection, parameters)
+        self._send(driver_of(connection), connection, parameters)
 
     def ask(self, connection: Connection, parameters: Mapping[str, Any]) -> "Answer":
         """Take it along; whoever looks at the answer waits."""
-        sent = self._send(connection.get_execution_options()[DRIVER], connection, parameters, is_asked=True)
+        sent = self._send(driver_of(connection), connection, parameters, is_asked=True)
         return Answer(self, connection, sent)
 
     def _reading(self, type_: Any, code: Any) -> Convert | None:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.engine import Connection, Engine
 
-from .compiled import DRIVER, SESSION, land, translated
+from .compiled import DRIVER, SESSION, driver_of, land, translated
 from .errors import InvalidInput, StoreUnavailable
 from .prepared import Prepared, Session
 
@@ -131,7 +131,7 @@ class Connections:
         while True:
             connection, is_new = self._take()
             try:
-                driver: Any = connection.get_execution_options()[DRIVER]
+                driver: Any = driver_of(connection)
                 if self._is_sqlite:
                     driver.execute(_SQLITE[how])
                 else:
@@ -158,7 +158,7 @@ class Connections:
                 kept = self._idle.pop()
             except IndexError:
                 break
-            if self._is_sqlite or _session_of(kept).is_alive():
+            if self._is_sqlite or driver_of(kept).is_alive():
                 return kept, False
             self._discard(kept)
         while True:
@@ -168,7 +168,7 @@ class Connections:
                 raise StoreUnavailable(
                     f"cannot open the database {shown_url(self._engine.url)}: {error.orig}"
                 ) from None
-            if self._is_sqlite or _session_of(made).is_at_rest:
+            if self._is_sqlite or driver_of(made).is_at_rest:
                 return made, True
             self._discard(made)  # whoever had it was interrupted and let it fall: the engine has kept it as it was
 
@@ -200,7 +200,7 @@ class Connections:
 
     def _keep(self, connection: Connection) -> None:
         """Keep a connection for the next transaction, unless it is lost or in the middle of something."""
-        if not connection.invalidated and (self._is_sqlite or _session_of(connection).is_at_rest):
+        if not connection.invalidated and (self._is_sqlite or driver_of(connection).is_at_rest):
             self._idle.append(connection)
         else:
             self._discard(connection)
@@ -239,7 +239,7 @@ class Transaction:
 
 def began_at(connection: Connection) -> datetime:
     """Return when a transaction on Postgres began, by the server's clock: waits for its first statement."""
-    session = _session_of(connection)
+    session: Session = driver_of(connection)
     if session.began.result is None:
         land(connection)
     assert session.began.result is not None, "it comes first"
@@ -249,12 +249,8 @@ def began_at(connection: Connection) -> datetime:
 
 def has_begun(connection: Connection) -> bool:
     """Return whether a transaction on Postgres has had an answer to its first statement."""
-    return _session_of(connection).began.result is not None
-
-
-def _session_of(connection: Connection) -> Session:
-    session: Session = connection.get_execution_options()[DRIVER]
-    return session
+    session: Session = driver_of(connection)
+    return session.began.result is not None
 
 
 def make_engine(
@@ -322,7 +318,7 @@ def make_engine(
 
 
 def _end(connection: Connection, *, commit: bool) -> None:
-    driver: Any = connection.get_execution_options()[DRIVER]
+    driver: Any = driver_of(connection)
     try:
         (driver.commit if commit else driver.rollback)()
     except Exception as error:

@@ -9,6 +9,7 @@ footer, which says where everything lies, and the CRC-32 of each page that is de
 """
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,6 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from .digest import file_sha256
 from .errors import ArtifactError, FreshlineError
 from .filesystem import ObjectStore
 from .stored import Fragment, object_name
@@ -38,33 +38,28 @@ T = TypeVar("T")
 
 def describe_fragment(path: Path, *, rows: int, name: str | None = None) -> Fragment:
     """Return the record of a local Parquet file, under the name of its sha256 unless another one is given."""
-    sha256, size_bytes = file_sha256(path)
     with path.open("rb") as file:
-        file.seek(-_FOOTER_END_BYTES, os.SEEK_END)
-        footer_bytes = int.from_bytes(file.read(4), "little") + _FOOTER_END_BYTES
-        file.seek(-footer_bytes, os.SEEK_END)
-        footer_sha256 = hashlib.sha256(file.read()).hexdigest()
+        return _described(file, rows=rows, name=name)
+
+
+def fragment_of(content: bytes, *, rows: int) -> Fragment:
+    """Return the record of a Parquet file in memory, under the name of its sha256."""
+    return _described(io.BytesIO(content), rows=rows)
+
+
+def _described(file: io.BufferedIOBase, *, rows: int, name: str | None = None) -> Fragment:
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(-_FOOTER_END_BYTES, os.SEEK_END)
+    footer_bytes = int.from_bytes(file.read(4), "little") + _FOOTER_END_BYTES
+    file.seek(-footer_bytes, os.SEEK_END)
     return Fragment(
         name=object_name(sha256, ".parquet") if name is None else name,
         sha256=sha256,
         size_bytes=size_bytes,
         rows=rows,
         footer_bytes=footer_bytes,
-        footer_sha256=footer_sha256,
-    )
-
-
-def fragment_of(content: bytes, *, rows: int) -> Fragment:
-    """Return the record of a Parquet file in memory, under the name of its sha256."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    footer_bytes = int.from_bytes(content[-_FOOTER_END_BYTES : 4 - _FOOTER_END_BYTES], "little") + _FOOTER_END_BYTES
-    return Fragment(
-        name=object_name(sha256, ".parquet"),
-        sha256=sha256,
-        size_bytes=len(content),
-        rows=rows,
-        footer_bytes=footer_bytes,
-        footer_sha256=hashlib.sha256(content[-footer_bytes:]).hexdigest(),
+        footer_sha256=hashlib.sha256(file.read()).hexdigest(),
     )
 
 

@@ -5,6 +5,7 @@ Knows paths, not objects.
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,28 +25,24 @@ def put(source: Path, target: Path, *, beside: Path, consume: bool) -> None:
         with suppress(OSError):  # another disk: copy
             os.replace(source, target)
             return
-    beside.mkdir(exist_ok=True)
-    temporary = beside / str(new_id())
-    try:
-        shutil.copyfile(source, temporary)
-        faults.reach("put.staged")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _place(target, beside, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def put_bytes(content: bytes, target: Path, *, beside: Path) -> None:
     """Put a file of these bytes in its place in one step; otherwise as `put`."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    _place(target, beside, lambda temporary: temporary.write_bytes(content))
+
+
+def _place(target: Path, beside: Path, write: Callable[[Path], object]) -> None:
     beside.mkdir(exist_ok=True)
     temporary = beside / str(new_id())
     try:
-        temporary.write_bytes(content)
+        write(temporary)
         faults.reach("put.staged")
         os.replace(temporary, target)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def clear(folder: Path, before: datetime) -> int:

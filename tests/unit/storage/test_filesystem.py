@@ -49,12 +49,12 @@ def test_name_that_is_not_ours_is_refused(tmp_path, name):
 def test_root_under_a_file_gives_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = ObjectStore((tmp_path / "file" / "root").as_uri())
-    for write in (
-        lambda: store.put_bytes(b"x", "objects/x"),
-        lambda: write_table(store, pa.table({"a": [1]})),
-        lambda: save_file(store, b"x"),
+    for write, said in (
+        (lambda: store.put_bytes(b"x", "objects/x"), "cannot write file:///.*/objects/x: .*FRESHLINE_ARTIFACTS_URL"),
+        (lambda: write_table(store, pa.table({"a": [1]})), "cannot write file:///.*objects/.*FRESHLINE_ARTIFACTS_URL"),
+        (lambda: save_file(store, b"x"), "cannot write to file:///.*FRESHLINE_ARTIFACTS_URL"),
     ):
-        with pytest.raises(ArtifactError, match=r"cannot write (to )?file:///.*FRESHLINE_ARTIFACTS_URL") as caught:
+        with pytest.raises(ArtifactError, match=said) as caught:
             write()
         assert caught.value.__cause__ is None
 
@@ -66,12 +66,12 @@ def test_full_disk_is_a_clear_error_and_leaves_no_object(tmp_path):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # a write beyond fails as on a full disk
     try:
-        for write in (
-            lambda: write_table(store, small),
-            lambda: write_table(store, large),
-            lambda: save_file(store, bytes(100_000)),
+        for write, said in (
+            (lambda: write_table(store, small), "cannot write file:///.*/objects/"),
+            (lambda: write_table(store, large), "cannot write to file:///"),
+            (lambda: save_file(store, bytes(100_000)), "cannot write to file:///"),
         ):
-            with pytest.raises(ArtifactError, match=r"cannot write (to )?file:"):
+            with pytest.raises(ArtifactError, match=said):
                 write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
